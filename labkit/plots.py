@@ -1,0 +1,258 @@
+"""Every figure of the course: data first, `ax=None` last, the axes returned.
+
+Each function adds a sentence of alternative text to its figure (see `describe`), which notebooks store beside the
+image for readers who cannot see it. It says what is drawn and never a measured number.
+"""
+
+import logging
+import os
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+# Okabe and Ito (2008), "Color Universal Design": eight colours that colour-blind readers can tell apart.
+BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW, BLACK = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000",
+)  # fmt: skip
+PALETTE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
+SIDE = 28  # pixels along each edge of an image
+
+
+def use_style():
+    """Set the course's look for all figures, and let notebooks store their alternative text."""
+    # A first import writes "building the font cache" to stderr; it is of no use to a student.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    plt.rcParams.update(
+        {
+            "axes.prop_cycle": plt.cycler(color=PALETTE),
+            "axes.grid": True,
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlesize": "medium",
+            "figure.dpi": 90,
+            "figure.figsize": (7, 4),
+            "figure.max_open_warning": 0,
+            "font.size": 11,
+            "grid.alpha": 0.3,
+            "image.cmap": "gray_r",
+            "legend.frameon": False,
+            "lines.linewidth": 2,
+        }
+    )
+    _store_alt_text()
+
+
+def row(columns, width=None, height=4):
+    """A row of empty axes side by side. Returns a list of `columns` matplotlib Axes.
+
+    width, height: of the whole row, in inches; the width defaults to what JupyterLab shows without shrinking.
+    """
+    _, axes = plt.subplots(1, columns, figsize=(width or min(10, 5 * columns), height), layout="constrained")
+    return list(np.atleast_1d(axes))
+
+
+def describe(ax, sentence):
+    """Add a sentence of alternative text to the figure that `ax` belongs to. Returns `ax`."""
+    sentences = getattr(ax.figure, "labkit_alt", [])
+    if sentence not in sentences:
+        ax.figure.labkit_alt = [*sentences, sentence]
+    return ax
+
+
+def alt_text(figure):
+    """The alternative text of a figure: what `describe` was given, else its titles and axis labels."""
+    if sentences := getattr(figure, "labkit_alt", None):
+        return " ".join(sentences)
+    parts = [", ".join(filter(None, (ax.get_title(), ax.get_xlabel(), ax.get_ylabel()))) for ax in figure.axes]
+    return "Figure: " + ("; ".join(filter(None, parts)) or "no title or labels")
+
+
+def digits(images, titles=None, columns=10, ax=None):
+    """Draw images side by side in rows of `columns`.
+
+    images: (n, 28, 28), (n, 784) or (n, 28, 28, 1), any pixel range.
+    titles: n short texts to stand above the images, or None.
+    Raises ValueError where the images have another shape or the titles another number.
+    """
+    images = np.asarray(images)
+    if images.ndim < 2 or not len(images) or images[0].size != SIDE * SIDE:
+        raise ValueError(f"plots.digits draws images of 28 x 28 = 784 pixels; this array has shape {images.shape}.")
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f"plots.digits got {len(images)} images but {len(titles)} titles.")
+    images = images.reshape(-1, SIDE, SIDE)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    head = 3 + 7 * max((str(title).count("\n") + 1 for title in titles), default=0) if titles is not None else 2
+    if ax is None:
+        _, ax = plt.subplots(figsize=(columns * 0.95, rows * 0.95 * (SIDE + head) / SIDE), layout="constrained")
+    # One large image, with a margin of 2 between columns and `head` free above each row for the titles.
+    sheet = np.full((rows * (SIDE + head), columns * (SIDE + 2)), np.nan)
+    for i, image in enumerate(images):
+        top, left = (i // columns) * (SIDE + head) + head, (i % columns) * (SIDE + 2) + 1
+        sheet[top : top + SIDE, left : left + SIDE] = image
+        if titles is not None:
+            ax.text(left + SIDE / 2, top - 1, str(titles[i]), ha="center", va="bottom", fontsize=10)
+    ax.imshow(sheet, interpolation="nearest")
+    ax.set_axis_off()
+    return describe(ax, f"{len(images)} images of handwritten digits in {rows} row{'s' if rows > 1 else ''}.")
+
+
+def history(runs, metric="loss", ax=None):
+    """Draw training and validation curves over the epochs, with each run's best validation epoch marked.
+
+    runs: a Keras History, its dict of lists, or a dict of label -> either, to compare several.
+    metric: "loss", "accuracy" or any other key that was recorded.
+    The best epoch is the one with the lowest loss, or the highest value of any other metric.
+    Raises KeyError, naming the metrics there are, if `metric` was not recorded.
+    """
+    ax = ax or row(1)[0]
+    named = _as_dict_of_histories(runs)
+    several = len(named) > 1
+    best = min if "loss" in metric else max
+    for i, (label, curves) in enumerate(named.items()):
+        if metric not in curves:
+            raise KeyError(f"No metric {metric!r} was recorded; there are {', '.join(sorted(curves))}.")
+        # One run: a colour for training and one for validation. Several: a colour each, training dashed.
+        train_colour, valid_colour = (PALETTE[i % len(PALETTE)],) * 2 if several else (BLUE, VERMILION)
+        prefix = f"{label}, " if several else ""
+        epochs = np.arange(1, len(curves[metric]) + 1)
+        marker = "o" if len(epochs) == 1 else None
+        ax.plot(epochs, curves[metric], "--", marker=marker, color=train_colour, label=f"{prefix}train")
+        if valid := curves.get(f"val_{metric}"):
+            ax.plot(epochs, valid, marker=marker, color=valid_colour, label=f"{prefix}validation")
+            at = valid.index(best(valid))
+            ax.plot(epochs[at], valid[at], "o", markersize=9, markerfacecolor="none", color=valid_colour)
+    if any(f"val_{metric}" in curves for curves in named.values()):
+        ax.plot([], [], "o", markersize=9, markerfacecolor="none", color=BLACK, label="best epoch")
+    ax.set(xlabel="epoch", ylabel=metric)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(fontsize="small")
+    of = " of " + ", ".join(named) if several else ""
+    return describe(ax, f"Line plot of training and validation {metric} against epoch{of}.")
+
+
+def live(metric="loss"):
+    """A Keras callback that redraws the training and validation curves after each epoch.
+
+    It draws in a notebook that somebody watches, and clears its figure when training ends, so that `history` can
+    take its place. Elsewhere, and with LABKIT_LIVE=0 in the environment, it does nothing.
+    """
+    import keras
+
+    class LivePlot(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.curves, self.display = {}, None
+
+        def on_epoch_end(self, epoch, logs=None):
+            for name, value in (logs or {}).items():
+                self.curves.setdefault(name, []).append(float(value))
+            if not _is_watched():
+                return
+            from IPython.display import display
+
+            figure = history(self.curves, metric).figure
+            plt.close(figure)  # else the notebook would draw it a second time at the end of the cell
+            if self.display is None:
+                self.display = display(figure, display_id=True)
+            else:
+                self.display.update(figure)
+
+        def on_train_end(self, logs=None):
+            if self.display is not None:
+                self.display.update({"text/plain": ""}, raw=True)
+
+    return LivePlot()
+
+
+def confusion(y_true, y_pred, ax=None):
+    """Draw how often each digit (row) was read as each digit (column).
+
+    y_true, y_pred: (n,) whole numbers 0-9. Colour shows the share of the row; mistakes are written as counts.
+    Raises ValueError where the two have different shapes or are not digits, for example probabilities.
+    """
+    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+    if y_true.ndim != 1 or y_true.shape != y_pred.shape:
+        raise ValueError(
+            f"plots.confusion compares two arrays of n digits; these have shapes {y_true.shape} and {y_pred.shape}. "
+            "Probabilities become digits with .argmax(axis=1)."
+        )
+    counts = np.zeros((10, 10), dtype=int)
+    np.add.at(counts, (y_true, y_pred), 1)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    np.fill_diagonal(share, 0)  # the right answers would drown the mistakes
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.2, 5.6), layout="constrained")
+    image = ax.imshow(share, cmap="Blues", vmin=0, vmax=max(share.max(), 0.01))
+    for true, pred in np.ndindex(10, 10):
+        if counts[true, pred]:
+            dark = share[true, pred] > 0.6 * share.max()
+            weight = "bold" if true == pred else "normal"
+            ax.text(pred, true, counts[true, pred], ha="center", va="center", fontsize=9, fontweight=weight,
+                    color="white" if dark and true != pred else "black")  # fmt: skip
+    ax.set(xticks=range(10), yticks=range(10), xlabel="read as", ylabel="true digit")
+    ax.grid(visible=False)
+    ax.figure.colorbar(image, ax=ax, label="share of the true digit's images", shrink=0.8)
+    return describe(ax, "Confusion matrix: a row for each true digit, a column for each digit it was read as.")
+
+
+def mistakes(images, y_true, probabilities, n=10, ax=None):
+    """Draw the n wrong answers that the model was surest of, the surest first.
+
+    images: (m, 784) or (m, 28, 28). y_true: (m,) digits. probabilities: (m, 10), one row per image.
+    Raises ValueError where probabilities is not (m, 10).
+    """
+    y_true, probabilities = np.asarray(y_true), np.asarray(probabilities)
+    if probabilities.shape != (len(y_true), 10):
+        raise ValueError(
+            f"plots.mistakes wants one row of 10 probabilities per image, shape ({len(y_true)}, 10); "
+            f"this array has shape {probabilities.shape}."
+        )
+    y_pred = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(y_pred != y_true)
+    wrong = wrong[np.argsort(-probabilities[wrong, y_pred[wrong]], kind="stable")][:n]
+    if not len(wrong):
+        ax = ax or row(1, height=1)[0]
+        ax.text(0.5, 0.5, "no mistakes", ha="center", va="center")
+        ax.set_axis_off()
+        return describe(ax, "No mistakes to show.")
+    titles = [f"{y_true[i]} read as {y_pred[i]}\n{probabilities[i, y_pred[i]]:.0%} sure" for i in wrong]
+    ax = digits(np.asarray(images)[wrong], titles, columns=5, ax=ax)
+    return describe(ax, "They are the mistakes of which the model was surest, with the true digit and its reading.")
+
+
+def _as_dict_of_histories(runs):
+    """label -> dict of metric -> list, whatever `history` was given."""
+    runs = getattr(runs, "history", runs)
+    if not runs:
+        raise ValueError("plots.history got no run to draw.")
+    if all(isinstance(curve, list) for curve in runs.values()):
+        return {"": runs}
+    return {label: getattr(run, "history", run) for label, run in runs.items()}
+
+
+def _is_watched():
+    from IPython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None and os.environ.get("LABKIT_LIVE") != "0"
+
+
+def _store_alt_text():
+    """In a notebook, give each figure its alternative text, as image metadata and in place of "<Figure size ...>"."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if getattr(shell, "kernel", None) is None:
+        return
+    shell.run_line_magic("matplotlib", "inline")
+    formatters = shell.display_formatter.formatters
+    figure_class = plt.Figure
+    draw = formatters["image/png"].lookup_by_type(figure_class)
+    if getattr(draw, "labkit", False):
+        return
+
+    def draw_with_alt(figure):
+        return draw(figure), {"alt": alt_text(figure)}
+
+    draw_with_alt.labkit = True
+    formatters["image/png"].for_type(figure_class, draw_with_alt)
+    formatters["text/plain"].for_type(figure_class, lambda figure, printer, cycle: printer.text(alt_text(figure)))
