@@ -84,7 +84,8 @@ def digits(images, titles=None, columns=10, ax=None):
     rows = -(-len(images) // columns)
     head = 3 + 7 * max((str(title).count("\n") + 1 for title in titles), default=0) if titles is not None else 2
     if ax is None:
-        _, ax = plt.subplots(figsize=(columns * 0.95, rows * 0.95 * (SIDE + head) / SIDE), layout="constrained")
+        inches = 0.95 if columns > 5 else 1.4  # per image
+        _, ax = plt.subplots(figsize=(columns * inches, rows * inches * (SIDE + head) / SIDE))
     # One large image, with a margin of 2 between columns and `head` free above each row for the titles.
     sheet = np.full((rows * (SIDE + head), columns * (SIDE + 2)), np.nan)
     for i, image in enumerate(images):
@@ -129,6 +130,25 @@ def history(runs, metric="loss", ax=None):
     ax.legend(fontsize="small")
     of = " of " + ", ".join(named) if several else ""
     return describe(ax, f"Line plot of training and validation {metric} against epoch{of}.")
+
+
+def spread(values, name, ax=None):
+    """Draw repeated runs as dots, one row for each setting, with a bar at each row's mean.
+
+    values: dict of label -> list of numbers, one per run. name: what the numbers are, for the axis.
+    Raises ValueError where a label has no runs.
+    """
+    ax = ax or row(1, width=7, height=1.2 + 0.45 * len(values))[0]
+    for i, (label, runs) in enumerate(values.items()):
+        if not len(runs):
+            raise ValueError(f"plots.spread got no runs for {label!r}.")
+        colour = PALETTE[i % len(PALETTE)]
+        ax.plot(runs, [i] * len(runs), "o", color=colour, alpha=0.6)
+        ax.plot([np.mean(runs)] * 2, [i - 0.3, i + 0.3], color=colour)
+    ax.set(xlabel=name, yticks=range(len(values)), yticklabels=values)
+    ax.set_ylim(len(values) - 0.4, -0.6)  # the first row on top
+    ax.grid(visible=False, axis="y")
+    return describe(ax, f"Dots: {name} of each run of {', '.join(values)}; bars: their means.")
 
 
 def live(metric="loss"):
@@ -215,7 +235,7 @@ def mistakes(images, y_true, probabilities, n=10, ax=None):
         ax.text(0.5, 0.5, "no mistakes", ha="center", va="center")
         ax.set_axis_off()
         return describe(ax, "No mistakes to show.")
-    titles = [f"{y_true[i]} read as {y_pred[i]}\n{probabilities[i, y_pred[i]]:.0%} sure" for i in wrong]
+    titles = [f"{y_true[i]} read as {y_pred[i]}\n{probabilities[i, y_pred[i]]:.1%} sure" for i in wrong]
     ax = digits(np.asarray(images)[wrong], titles, columns=5, ax=ax)
     return describe(ax, "They are the mistakes of which the model was surest, with the true digit and its reading.")
 
