@@ -95,6 +95,10 @@ def by_hand(sign=1, scale=20, output_bias=-0.5, both=-1):
     return w_hidden, b_hidden, w_output, np.array([scale * output_bias])
 
 
+# The opposites of OR and AND in the hidden layer.
+nor_and_nand = [*by_hand(sign=-1)[:2], np.array([[-20], [20]]), np.array([-10])]
+
+
 class Make:
     """A Keras model that is made only when it is needed: importing Keras takes seconds."""
 
@@ -150,7 +154,7 @@ def plateau(ones, rows):
 # name: (facts for check, right answers, wrong answers with a piece of the message that each must get)
 CASES = {
     "00.pixels": ({}, [784, 784.0, np.int64(784)], [
-        (28, "one row"), (56, "added"), (112, "border"), (785, "bias"), ("784", "quotation marks"), (7, "multiply rows"),
+        (28, "one row"), (56, "added"), (112, "border"), (785, "bias"), ("784", "quotation"), (7, "multiply rows"),
     ]),
     "01.baseline": ({}, [0, 0.0], [
         (90, "what the program gets right"), (80, "'bad'"), (40, "coin"), (10, "wrong"), (5, "subtract"),
@@ -160,7 +164,7 @@ CASES = {
         ((4_000, 410), "output layer alone"), ((314_000, 410), "with its biases"), ((1_194, 410), "added the units"),
         ((3_136_000, 410), "multiplies the layers"), ((5, 410), "inputs times its units"),
         ((317_600, 400), "ten outputs"), ((317_600, 10), "hidden units"), ((317_600, 1_194), "Pixels are given"),
-        ((317_600, 2), "not for each layer"), ((317_600, 3), "each unit that computes"), (318_010, "2 numbers"),
+        ((317_600, 2), "not for each layer"), ((317_600, 3), "has one bias"), (318_010, "2 numbers"),
     ]),
     "01.parameters": ({}, [lambda h: 795 * h + 10, lambda h: 785 * h + (h + 1) * 10], [
         (lambda h: 794 * h, "left out the biases"), (lambda h: 785 * h, "the hidden layer"),
@@ -177,8 +181,8 @@ CASES = {
         (255, "smaller pixel"), (1 / 255, "smaller still"), (1, "shrunk"), (510, "multiply"), (7, "shrink both"),
     ]),
     "01.correlation": ({"sizes": sizes, "means": means}, [r, round(r, 2), np.float32(r)], [
-        (np.corrcoef(sizes, means), "whole table"), (1, "itself"), (r**2, "squared"), (-r, "sign"), (100 * r, "percentage"),
-        (np.cov(sizes, means)[0, 1], "covariance"), (0.1, "computes it"),
+        (np.corrcoef(sizes, means), "whole table"), (1, "itself"), (r**2, "squared"), (-r, "sign"),
+        (100 * r, "percentage"), (np.cov(sizes, means)[0, 1], "covariance"), (0.1, "computes it"),
     ]),
     "01.deep": ({}, [849_930, 849_930.0], [
         (847_872, "weights alone"), (2_058, "biases alone"), (840_020, "source D"), (839_680, "output layer"),
@@ -186,7 +190,8 @@ CASES = {
     ]),
     "01.functional": ({}, [Make(functional), Make(swapped_join)], [
         (Make(functional, join=False), "no Concatenate"), (Make(functional, hidden=16), "800 numbers"),
-        (Make(functional, activation="sigmoid"), "sigmoid"), (Make(functional, outputs="linear"), "probabilities"),
+        (Make(functional, activation="sigmoid"), "sigmoid"),
+        (Make(functional, outputs="linear"), "probabilities"),
         (Make(functional, second=True), "one hidden layer"), (33_290, "Keras model"),
     ]),
     "01.standard-error": ({}, [lambda p, n: np.sqrt(p * (1 - p) / n), lambda p, n: (p / n - p**2 / n) ** 0.5], [
@@ -217,12 +222,12 @@ CASES = {
         ((0.5, 0.5), "sum over"), ((0.5, 0.9), "square the error"),
     ]),
     "06.mend": ({}, [Network, ByOuterProducts], [
-        (TwiceTheSigmoid, "delta_hidden, factor"), (Broken, "broken class itself"), (MissingSlope, "Start at the output"),
-        (WrongSign, "climb"), (Mean, "mean"), (NoBias, "not b_hidden"), (ReturnsNothing, "dict"),
+        (TwiceTheSigmoid, "delta_hidden, factor"), (Broken, "broken class itself"),
+        (MissingSlope, "Start at the output"), (WrongSign, "climb"), (Mean, "mean"), (NoBias, "not b_hidden"),
+        (ReturnsNothing, "dict"),
         (Network(3, 2), "is a class"), ("Mended", "is a class"), (dict, "lacks forward"),
     ]),
-    "06.by-hand": ({}, [by_hand(), by_hand(scale=100), by_hand(sign=-1, both=1, output_bias=-0.5)[:2]
-                        + (np.array([[-20], [20]]), np.array([-10]))], [
+    "06.by-hand": ({}, [by_hand(), by_hand(scale=100), nor_and_nand], [
         (by_hand(scale=3), "right side"), (by_hand(both=0), "OR"), (by_hand(both=1, output_bias=-1.5), "AND"),
         (by_hand(output_bias=0.5, both=0), "same answer|the answer 1"), (by_hand()[:3], "four arrays"),
         ((by_hand()[0].T, *by_hand()[1:]), "shape"),

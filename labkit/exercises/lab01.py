@@ -61,7 +61,7 @@ def weights(answer):
         2: "the weights are right. There is one bias for each unit, not for each layer.",
     }
     if found_biases != 410:
-        return bias_complaints.get(found_biases, "the weights are right. There is one bias for each unit that computes.")
+        return bias_complaints.get(found_biases, "the weights are right. Each unit that computes has one bias.")
 
 
 @exercise(

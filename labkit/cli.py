@@ -1,0 +1,197 @@
+"""The `labs` command: open, run, test, doctor, data, bench, links."""
+
+import argparse
+import os
+import subprocess
+import sys
+
+from labkit import runner
+from labkit.errors import LabError
+
+# Commands whose further arguments go to the tool behind them.
+PASS_ON = {"open", "test", "bench"}
+
+
+def main(argv=None):
+    """Run the `labs` command with these arguments (those of the command line by default); return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a console without ✓ shows ? instead of stopping
+    parser = _parser()
+    chosen, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    if rest and chosen.command not in PASS_ON:
+        parser.error(f"unknown: {' '.join(rest)} (see `labs {chosen.command} --help`)")
+    if chosen.command in PASS_ON:
+        chosen.rest = rest
+    try:
+        if not runner.NOTEBOOKS.is_dir():
+            raise LabError(
+                f"There is no folder {runner.NOTEBOOKS}: this labkit was installed without its labs; "
+                "clone the project and run `python3 labs.py` there."
+            )
+        runner.fix_data_path()
+        return COMMANDS[chosen.command](chosen)
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        print(f"The package {error.name} is missing from this Python: see `labs doctor`.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="labs", description="Neural Network Labs.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    parser.set_defaults(command="open", lab=None)
+
+    def add(name, text):
+        return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+
+    command = add("open", "Open JupyterLab on the index, or on one lab; this is what `labs` alone does.")
+    command.add_argument("lab", nargs="?", metavar="NN", help="number of a lab, such as 06")
+    command = add("run", "Run labs without a browser, side by side, and say what came of each.")
+    command.add_argument("labs", nargs="*", metavar="NN", help="numbers of labs; all by default")
+    command.add_argument("--save", action="store_true", help="store the outputs in the notebooks that ran")
+    command.add_argument("--jobs", type=_count, help="labs at a time; by default one per core, if memory allows")
+    command.add_argument("--threads", type=_count, help="threads per lab; by default 1 if labs run side by side")
+    add("test", "Test everything: labkit, and each lab's outputs against the stored ones. Takes pytest's options.")
+    add("doctor", "Check this computer and this installation.")
+    command = add("data", "Show where MNIST comes from; download it if it is nowhere.")
+    command.add_argument("--fetch", action="store_true", help="put MNIST into the cache folder for offline use")
+    add("bench", "Measure time and memory. Takes the benchmarks' options.")
+    command = add("links", "Write the project's public address into every badge and link.")
+    command.add_argument("--check", action="store_true", help="change nothing; fail if a link is out of date")
+    return parser
+
+
+def _count(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+def _open(chosen):
+    from jupyterlab.labapp import LabApp
+
+    (lab,) = runner.find_labs([chosen.lab or "00"])
+    return LabApp.launch_instance([str(lab), f"--ServerApp.root_dir={runner.ROOT}", *chosen.rest]) or 0
+
+
+def _run(chosen):
+    labs = runner.find_labs(chosen.labs)
+    width = max(len(lab.stem) for lab in labs)
+    print(f"{'lab':{width}}  cells  claims  seconds  peak MB")
+
+    def show(result):
+        outcome = "ok" if result.failure is None else f"FAILED\n  {result.name}, {result.failure}"
+        print(
+            f"{result.name:{width}}  {result.cells:5}  {result.claims:6}  {result.seconds:7.1f}  {result.peak_mb:7,}"
+            f"  {outcome}",
+            flush=True,
+        )
+
+    results = runner.run(labs, chosen.jobs or runner.default_jobs(), chosen.threads, chosen.save, show)
+    failed = [result.name for result in results if result.failure is not None]
+    print(f"{len(failed)} of {len(results)} FAILED: {', '.join(failed)}" if failed else f"All {len(results)} ok.")
+    return 1 if failed else 0
+
+
+def _test(chosen):
+    import pytest
+
+    compare = "--nbval"
+    if not _have_mnist():
+        print(
+            "NOT COMPARED: the labs run on scikit-learn's digits, but their stored outputs were recorded on MNIST "
+            "(see `labs data`). Errors, claims and unit tests count as always.",
+            flush=True,
+        )
+        os.environ["LABKIT_DATA"] = "digits"  # so that no kernel tries the network again
+        compare = "--nbval-lax"
+    os.chdir(runner.ROOT)
+    side_by_side = ["-n", str(runner.default_jobs()), "--dist", "loadfile"]
+    notebooks = [compare, "--nbval-current-env", f"--nbval-cell-timeout={runner.CELL_SECONDS}"]
+    return int(pytest.main([*side_by_side, *notebooks, *chosen.rest]))
+
+
+def _have_mnist():
+    """Whether the labs will run on MNIST. If it is nowhere, try to download it once, before any kernel does."""
+    from labkit import data
+
+    if os.environ.get("LABKIT_DATA", "").strip() == "digits":
+        return False
+    places = data.status()
+    if any(state == "MNIST" for _, _, state in places):
+        return True
+    _refuse_wrong_path(places)
+    print("MNIST is not on this computer yet: downloading it.", flush=True)
+    try:
+        data.fetch()
+    except data.DataError as error:
+        print(error, flush=True)
+        return False
+    return True
+
+
+def _refuse_wrong_path(places):
+    """Raise LabError if LABKIT_DATA is set: then the labs look nowhere else, and a download would not help."""
+    if os.environ.get("LABKIT_DATA", "").strip():
+        ((_, path, state),) = places
+        raise LabError(f"LABKIT_DATA leads to {path}, which {state}: correct LABKIT_DATA, or unset it.")
+
+
+def _doctor(_):
+    from labkit import doctor
+
+    return doctor.main()
+
+
+def _data(chosen):
+    from labkit import data
+
+    found = os.environ.get("LABKIT_DATA", "").strip() == "digits"
+    if found:
+        print("LABKIT_DATA is digits: the labs use scikit-learn's digits, on purpose. Unset it to use MNIST.")
+    else:
+        places = data.status()
+        found = any(state == "MNIST" for _, _, state in places)
+        for place, path, state in places:
+            print(f"{place}: {path} {'is MNIST' if state == 'MNIST' else state}.")
+    if not found and not chosen.fetch:
+        _refuse_wrong_path(places)
+    if chosen.fetch or not found:
+        try:
+            print(f"MNIST is in {data.fetch()}: the labs need no network any more.")
+        except data.DataError as error:
+            raise LabError(str(error)) from None
+    return 0
+
+
+def _bench(chosen):
+    script = runner.ROOT / "benchmarks" / "run.py"
+    if not script.exists():
+        raise LabError(f"There is no {script}: get it back with `git checkout benchmarks`.")
+    return subprocess.call([sys.executable, str(script), *chosen.rest], cwd=runner.ROOT)
+
+
+def _links(chosen):
+    from labkit import links
+
+    return links.main(chosen.check) or 0
+
+
+COMMANDS = {
+    "open": _open,
+    "run": _run,
+    "test": _test,
+    "doctor": _doctor,
+    "data": _data,
+    "bench": _bench,
+    "links": _links,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

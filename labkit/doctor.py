@@ -1,0 +1,179 @@
+"""Checks of this computer and this installation: one line each, with the mend."""
+
+import importlib.metadata
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from labkit import runner
+
+GOOD, WARN, BAD = "✓", "!", "✗"
+NEED_GB = 2.0  # of memory, for one lab and JupyterLab
+NEED_DISK_GB = 1.0
+NAMED = 3  # how many differing packages to name
+
+
+def main():
+    """Print one line for each check; return 1 if something is broken (✗), else 0. Warnings (!) do not count."""
+    broken = False
+    for name, check in CHECKS.items():
+        try:
+            mark, text = check()
+        except ModuleNotFoundError as error:
+            mark, text = BAD, f"cannot be checked without the package {error.name}: {_reinstall()}"
+        print(f"{mark} {name:10}  {text}", flush=True)
+        broken = broken or mark == BAD
+    return int(broken)
+
+
+def _reinstall(*options):
+    command = [sys.executable, "-m", "pip", "install", *options, "-r", str(runner.ROOT / "requirements.txt")]
+    return f"run {shlex.join(command)}"
+
+
+def check_python():
+    """Whether this Python is one that pyproject.toml allows. Each check returns (mark, text)."""
+    from packaging.specifiers import SpecifierSet
+
+    wanted = importlib.metadata.metadata("nn-labs")["Requires-Python"]
+    version = ".".join(map(str, sys.version_info[:3]))
+    if SpecifierSet(wanted).contains(version, prereleases=True):
+        return GOOD, f"{version} in {sys.prefix}"
+    return BAD, f"{version}, but the labs need {wanted}: install Python 3.12 and run labs.py with it"
+
+
+def locked(lock=None):
+    """Return {package: version} of the lock's lines that are meant for this system and Python."""
+    from packaging.requirements import Requirement
+
+    lines = Path(lock or runner.ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    requirements = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    return {
+        requirement.name: next(iter(requirement.specifier)).version
+        for requirement in requirements
+        if requirement.marker is None or requirement.marker.evaluate()
+    }
+
+
+def check_packages():
+    """Whether the installed packages are those of the lock."""
+    wanted = locked()
+    differing = []
+    for name, version in wanted.items():
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found = "missing"
+        if found != version:
+            differing.append(f"{name} {found} (lock: {version})")
+    if not differing:
+        return GOOD, f"all {len(wanted)} as locked in requirements.txt"
+    named = ", ".join(differing[:NAMED]) + (", …" if len(differing) > NAMED else "")
+    return BAD, f"{len(differing)} of {len(wanted)} not as locked: {named}; {_reinstall()}"
+
+
+def check_labkit():
+    """Whether the installed labkit is this checkout, so that kernels see changes to it."""
+    mend = f'run "{sys.executable}" -m pip install --no-deps -e "{runner.ROOT}"'
+    try:
+        origin = importlib.metadata.distribution("nn-labs").read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        return BAD, f"not installed: {mend}"
+    origin = json.loads(origin or "{}")
+    folder = Path(url2pathname(urlsplit(origin.get("url", "")).path))
+    if not origin.get("dir_info", {}).get("editable") or folder.resolve() != runner.ROOT:
+        return BAD, f"installed from elsewhere ({folder}), not from {runner.ROOT}: {mend}"
+    return GOOD, f"this checkout, {runner.ROOT}"
+
+
+def check_memory():
+    """Whether a lab fits into the free memory."""
+    free = runner.free_memory_gb()
+    if free < NEED_GB:
+        return WARN, f"{free:.1f} GB free, and a lab may need {runner.LAB_GB}: close other programs before you start"
+    return GOOD, f"{free:.1f} GB free"
+
+
+def check_cores():
+    """How many labs run side by side."""
+    import joblib
+
+    return GOOD, f"{joblib.cpu_count()}, so `labs run` does {runner.default_jobs()} at a time"
+
+
+def check_disk():
+    """Whether there is room for data and outputs."""
+    free = shutil.disk_usage(runner.ROOT).free / 1e9
+    if free < NEED_DISK_GB:
+        return WARN, f"{free:.1f} GB free: delete something before outputs or data can no longer be stored"
+    return GOOD, f"{free:.0f} GB free"
+
+
+def check_data():
+    """Where MNIST would come from."""
+    from labkit import data
+
+    if os.environ.get("LABKIT_DATA", "").strip() == "digits":
+        return WARN, "scikit-learn's digits, because LABKIT_DATA is digits: unset it to use MNIST"
+    places = data.status()
+    for place, path, state in places:
+        if state == "MNIST":
+            return GOOD, f"MNIST from {place}, {path}"
+    if os.environ.get("LABKIT_DATA", "").strip():
+        ((_, path, state),) = places
+        return BAD, f"LABKIT_DATA leads to {path}, which {state}: correct it, or unset it"
+    return WARN, "MNIST is not on this computer yet: run `labs data --fetch` while there is a network"
+
+
+def check_kernel():
+    """Whether JupyterLab's `Python 3` is this Python."""
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    mend = f'run "{sys.executable}" -m ipykernel install --sys-prefix'
+    try:
+        command = KernelSpecManager().get_kernel_spec("python3").argv[0]
+    except NoSuchKernel:
+        return BAD, f"JupyterLab has no kernel python3: {mend}"
+    # A bare name is replaced by the Python that JupyterLab itself runs in.
+    if command in {"python", "python3"} or os.path.realpath(command) == os.path.realpath(sys.executable):
+        return GOOD, "JupyterLab's kernel python3 is this Python"
+    return BAD, f"JupyterLab's kernel python3 is another Python, {command}: {mend}"
+
+
+def check_tensorflow():
+    """Whether TensorFlow loads: it is what fails where a processor or a system library is too old."""
+    run = subprocess.run(
+        [sys.executable, "-c", "import tensorflow; print(tensorflow.__version__)"],
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if run.returncode == 0:
+        return GOOD, f"{run.stdout.strip()} loads"
+    said = (run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[-1]
+    if sys.platform == "win32":
+        mend = "install Microsoft's Visual C++ Redistributable (x64)"
+    else:
+        mend = _reinstall("--force-reinstall")
+    return BAD, f"does not load ({said}): {mend}"
+
+
+CHECKS = {
+    "Python": check_python,
+    "packages": check_packages,
+    "labkit": check_labkit,
+    "kernel": check_kernel,
+    "TensorFlow": check_tensorflow,
+    "memory": check_memory,
+    "cores": check_cores,
+    "disk": check_disk,
+    "data": check_data,
+}

@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""The front door: sets up .venv beside this file, then hands its arguments to the `labs` command in it.
+
+Needs Python and nothing else. An old Python must be able to read this file and say what is wrong: no f-strings here.
+"""
+# ruff: noqa: UP031, RUF005, SIM105 - the newer forms that these ask for are what an old Python cannot read
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.abspath(__file__))
+VENV = os.path.join(ROOT, ".venv")
+PYTHON = os.path.join(VENV, *(["Scripts", "python.exe"] if os.name == "nt" else ["bin", "python"]))
+STAMP = os.path.join(VENV, "labs-stamp.txt")
+LOG = os.path.join(VENV, "labs-pip.log")
+INTEL_MAC = (sys.platform, platform.machine()) == ("darwin", "x86_64")
+
+
+def check_python():
+    """Stop with one sentence if TensorFlow has no wheel for this Python."""
+    version = sys.version_info[:2]
+    if not (3, 11) <= version <= (3, 12 if INTEL_MAC else 13):
+        wanted = "3.11 or 3.12 (on Intel Macs)" if INTEL_MAC else "3.11, 3.12 or 3.13"
+        mend = "install Python 3.12 from python.org and run labs.py with it."
+        sys.exit("The labs need Python %s, but %s is Python %d.%d: " % ((wanted, sys.executable) + version) + mend)
+
+
+def read(path):
+    """Return the bytes of a file; none if there is no such file."""
+    if not os.path.exists(path):
+        return b""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def pip_install(what, gate, *arguments):
+    """Run pip in .venv, counting the seconds on a terminal; stop with one sentence if it fails."""
+    print("Installing %s ..." % what)
+    sys.stdout.flush()
+    command = (PYTHON, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input")
+    inherited = {} if os.name == "nt" else {"pass_fds": [gate.fileno()]}
+    start = time.time()
+    with open(LOG, "wb") as log:
+        pip = subprocess.Popen(command + arguments, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, **inherited)
+        while pip.poll() is None:
+            time.sleep(0.1)
+            if sys.stdout.isatty():
+                sys.stdout.write("  %d s\r" % (time.time() - start))
+                sys.stdout.flush()
+    if pip.returncode:
+        said = [line[7:] for line in read(LOG).decode("utf-8", "replace").splitlines() if line.startswith("ERROR: ")]
+        mend = "check the internet connection and that 3 GB of disk are free, then run the same command again."
+        sys.exit("The packages could not be installed (pip: %s): %s" % ((said or ["see " + LOG])[-1], mend))
+
+
+def set_up():
+    """Make .venv, or bring it up to date with the lock, unless its stamp says that nothing has changed."""
+    lock = read(os.path.join(ROOT, "requirements.txt")) + read(os.path.join(ROOT, "pyproject.toml"))
+    base = ("Python %d.%d in %s\n" % (sys.version_info[:2] + (ROOT,))).encode("utf-8")
+    stamp = base + hashlib.sha256(lock).hexdigest().encode("utf-8")
+    if read(STAMP) == stamp and os.path.exists(PYTHON):
+        return
+    try:
+        import ensurepip  # noqa: F401
+        import venv
+    except ImportError:
+        mend = "on Debian and Ubuntu `sudo apt install python%d.%d-venv` adds what is missing." % sys.version_info[:2]
+        sys.exit("This Python cannot make virtual environments: " + mend)
+    print("Setting up the labs in .venv: 1 to 5 minutes and about 2 GB of disk the first time.")
+    # One set-up at a time holds this file. Its pip holds it too, and goes on doing so if the set-up is killed.
+    with open(os.path.join(ROOT, "labs.py"), "ab") as gate:
+        if os.name != "nt":  # Windows refuses to delete what a running pip uses
+            import fcntl
+
+            fcntl.flock(gate, fcntl.LOCK_EX)
+        found = read(STAMP) if os.path.exists(PYTHON) else b""
+        if found == stamp:  # by the set-up that this one has waited for
+            return
+        # The stamp goes first and comes back last: whatever stops a set-up half-way, the next one starts afresh.
+        if os.path.exists(STAMP):
+            os.remove(STAMP)
+        if not found.startswith(base):
+            venv.create(VENV, clear=True, symlinks=os.name != "nt", with_pip=True)
+        pip_install("the packages of requirements.txt", gate, "-r", "requirements.txt")
+        pip_install("labkit", gate, "--no-deps", "--no-build-isolation", "--editable", ".")
+        with open(STAMP, "wb") as file:
+            file.write(stamp)
+
+
+def hand_over(arguments):
+    """Become the `labs` command; Windows cannot do that, so there run it and pass its exit status on."""
+    command = [PYTHON, "-P", "-m", "labkit.cli"] + arguments
+    if os.name != "nt":
+        os.execv(PYTHON, command)
+    labs = subprocess.Popen(command)
+    while True:
+        try:
+            sys.exit(labs.wait())
+        except KeyboardInterrupt:
+            pass  # `labs` was sent this Ctrl-C too, and decides what it means
+
+
+if __name__ == "__main__":
+    check_python()
+    os.environ.pop("PYTHONPATH", None)  # packages from elsewhere must not hide those in .venv
+    try:
+        set_up()
+    except KeyboardInterrupt:
+        sys.exit("Stopped: run the same command again to go on.")
+    except (OSError, subprocess.CalledProcessError) as error:
+        mend = "put the project into a folder that you may write to, with 3 GB free, and run the same command again."
+        sys.exit("The labs could not be set up (%s): %s" % (error, mend))
+    hand_over(sys.argv[1:])

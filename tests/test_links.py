@@ -1,0 +1,42 @@
+import re
+
+import pytest
+
+from labkit import links
+from labkit.errors import LabError
+
+
+def test_all_links_are_up_to_date():
+    assert [str(path) for path, text in links.generated().items() if path.read_text("utf-8") != text] == []
+
+
+def test_the_address_stands_once():
+    # Only in pyproject.toml by hand; everywhere else it is generated. Source files must not repeat it.
+    address = links.repository()
+    for path in [*links.ROOT.glob("*.py"), *links.ROOT.glob("labkit/**/*.py"), *links.ROOT.glob("binder/*")]:
+        assert address not in path.read_text("utf-8"), path
+
+
+def test_a_new_address_reaches_every_file(monkeypatch):
+    monkeypatch.setattr(links, "repository", lambda: "https://github.com/someone/elsewhere")
+    for path, text in links.generated().items():
+        assert "OWNER/nn-labs" not in text, path
+    readme = links.generated()[links.ROOT / "README.md"]
+    launched = readme.count("mybinder.org/v2/gh/someone/elsewhere/HEAD?urlpath=lab/tree/notebooks/")
+    assert launched == len(links.labs()) + 1
+
+
+def test_relative_links_lead_somewhere():
+    texts = {links.ROOT / "README.md": (links.ROOT / "README.md").read_text("utf-8")}
+    for path, _, _ in links.labs():
+        import nbformat
+
+        texts[path] = "\n".join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown")
+    for path, text in texts.items():
+        for target in re.findall(r"\]\(([^)#\s]+)\)", text):
+            assert "://" in target or (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_lost_markers_are_one_sentence():
+    with pytest.raises(LabError, match=r"README\.md has lost"):
+        links._replace(links.TABLE, "no table here", "", "README.md")

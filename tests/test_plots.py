@@ -1,0 +1,233 @@
+import inspect
+
+import matplotlib as mpl
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+
+mpl.use("agg")
+import matplotlib.pyplot as plt
+
+from labkit import plots
+
+RUN = {
+    "loss": [1.0, 0.5, 0.3],
+    "val_loss": [1.1, 0.4, 0.6],
+    "accuracy": [0.5, 0.7, 0.9],
+    "val_accuracy": [0.5, 0.8, 0.7],
+}
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def rings(ax):
+    """The points that are marked as best, as (x, y)."""
+    lines = [line for line in ax.lines if line.get_markerfacecolor() == "none" and len(line.get_xdata())]
+    return [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in lines]
+
+
+def labels(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_history_marks_the_lowest_loss_and_the_highest_accuracy():
+    assert rings(plots.history(RUN, "loss")) == [(2, 0.4)]
+    assert rings(plots.history(RUN, "accuracy")) == [(2, 0.8)]
+
+
+def test_history_says_train_and_validation():
+    assert labels(plots.history(RUN)) == ["train", "validation", "best epoch"]
+
+
+def test_history_of_several_runs_names_each():
+    ax = plots.history({"wide": RUN, "narrow": RUN}, "accuracy")
+    assert labels(ax) == ["wide, train", "wide, validation", "narrow, train", "narrow, validation", "best epoch"]
+    assert len(rings(ax)) == 2
+
+
+def test_history_without_validation_marks_nothing():
+    ax = plots.history({"loss": [1.0, 0.5]})
+    assert labels(ax) == ["train"]
+    assert rings(ax) == []
+
+
+def test_history_takes_what_fit_returns():
+    class History:
+        history = RUN
+
+    assert rings(plots.history(History())) == [(2, 0.4)]
+    assert len(rings(plots.history({"a": History(), "b": History()}))) == 2
+
+
+def test_history_names_the_metrics_there_are():
+    with pytest.raises(KeyError, match="accuracy, loss"):
+        plots.history(RUN, "precision")
+    with pytest.raises(ValueError, match="no run"):
+        plots.history({})
+
+
+@pytest.mark.parametrize("shape", [(3, 28, 28), (3, 784), (3, 28, 28, 1)])
+def test_digits_draws_each_image_in_its_place(shape):
+    images = np.zeros((3, 784))
+    images[:, 0] = 1, 2, 3  # the upper left pixel of each
+    sheet = plots.digits(images.reshape(shape), columns=2).images[0].get_array()
+    found = {int(value): tuple(map(int, np.argwhere(sheet == value)[0])) for value in (1, 2, 3)}
+    assert found[1][0] == found[2][0] < found[3][0], "two in the first row, the third below"
+    assert found[1][1] == found[3][1] < found[2][1]
+
+
+def test_digits_writes_the_titles():
+    ax = plots.digits(np.zeros((2, 784)), [4, "nine"])
+    assert [text.get_text() for text in ax.texts] == ["4", "nine"]
+
+
+@pytest.mark.parametrize("images", [np.zeros((3, 100)), np.zeros(784), np.zeros((0, 784))])
+def test_digits_refuses_what_is_no_image(images):
+    with pytest.raises(ValueError, match="784 pixels"):
+        plots.digits(images)
+
+
+def test_digits_refuses_a_wrong_number_of_titles():
+    with pytest.raises(ValueError, match="2 images but 1 titles"):
+        plots.digits(np.zeros((2, 784)), ["one"])
+
+
+def test_confusion_counts_true_digits_in_rows():
+    ax = plots.confusion([3, 3, 3, 5], [3, 5, 5, 5])
+    written = {(int(t.get_position()[1]), int(t.get_position()[0])): t.get_text() for t in ax.texts}
+    assert written == {(3, 3): "1", (3, 5): "2", (5, 5): "1"}
+    assert ax.images[0].get_array()[3, 5] == pytest.approx(2 / 3)
+    assert ax.get_ylabel() == "true digit"
+
+
+def test_confusion_without_mistakes():
+    assert plots.confusion([1, 2], [1, 2]).images[0].get_array().max() == 0
+
+
+def test_confusion_refuses_probabilities():
+    with pytest.raises(ValueError, match="argmax"):
+        plots.confusion([1, 2], np.zeros((2, 10)))
+
+
+def test_mistakes_shows_the_surest_first():
+    probabilities = np.full((4, 10), 0.01)
+    for row, (digit, sure) in enumerate([(1, 0.6), (2, 0.9), (3, 0.95), (4, 0.7)]):
+        probabilities[row, digit] = sure
+    ax = plots.mistakes(np.zeros((4, 784)), [7, 8, 3, 9], probabilities)  # the third is right
+    assert [text.get_text().split("\n")[0] for text in ax.texts] == ["8 read as 2", "9 read as 4", "7 read as 1"]
+
+
+def test_mistakes_of_a_model_without_any():
+    probabilities = np.eye(10)
+    assert plots.mistakes(np.zeros((10, 784)), np.arange(10), probabilities).texts[0].get_text() == "no mistakes"
+
+
+def test_mistakes_wants_probabilities():
+    with pytest.raises(ValueError, match=r"\(2, 10\)"):
+        plots.mistakes(np.zeros((2, 784)), [1, 2], [1, 2])
+
+
+def test_spread_draws_each_run_and_the_mean():
+    ax = plots.spread({"a": [0.1, 0.3], "b": [0.5, 0.5]}, "accuracy")
+    assert [list(line.get_xdata()) for line in ax.lines] == [[0.1, 0.3], [0.2, 0.2], [0.5, 0.5], [0.5, 0.5]]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    with pytest.raises(ValueError, match="'c'"):
+        plots.spread({"c": []}, "accuracy")
+
+
+DRAWN = {
+    "digits": lambda ax: plots.digits(np.zeros((2, 784)), ax=ax),
+    "history": lambda ax: plots.history(RUN, ax=ax),
+    "spread": lambda ax: plots.spread({"a": [1, 2]}, "accuracy", ax=ax),
+    "confusion": lambda ax: plots.confusion([1], [2], ax=ax),
+    "mistakes": lambda ax: plots.mistakes(np.zeros((1, 784)), [1], np.eye(10)[:1], ax=ax),
+}
+
+
+def test_every_plot_is_tried_here():
+    functions = dict(inspect.getmembers(plots, inspect.isfunction))
+    functions = {name for name, function in functions.items() if "ax" in inspect.signature(function).parameters}
+    assert {name for name in functions if not name.startswith("_")} - {"describe"} == set(DRAWN)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_ax_in_and_ax_out_and_alt_text(name):
+    _, mine = plt.subplots()
+    assert DRAWN[name](mine) is mine
+    assert len(plots.alt_text(mine.figure)) > 10
+    assert DRAWN[name](None) is not mine
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_alt_text_has_no_measured_number(name):
+    assert "." not in plots.alt_text(DRAWN[name](None).figure).rstrip(".").replace(". ", " ")
+
+
+def test_alt_text_of_a_plain_figure_comes_from_its_labels():
+    _, ax = plt.subplots()
+    ax.set(title="Losses", xlabel="epoch")
+    assert plots.alt_text(ax.figure) == "Figure: Losses, epoch"
+
+
+def luminance(colour):
+    return np.dot(mpl.colors.to_rgb(colour), (0.2126, 0.7152, 0.0722))
+
+
+def test_train_and_validation_differ_without_colour():
+    ax = plots.history(RUN)
+    train, valid = ax.lines[:2]
+    assert train.get_linestyle() != valid.get_linestyle()
+    assert abs(luminance(train.get_color()) - luminance(valid.get_color())) > 0.05
+
+
+def execute(source, **environment):
+    """Run one cell in a real kernel; return its outputs."""
+    import os
+
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+        NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return notebook.cells[0].outputs
+
+
+def test_a_notebook_stores_the_alt_text():
+    (output,) = execute("from labkit import plots\nplots.use_style()\nplots.digits([[0] * 784]);")
+    assert output["data"]["text/plain"] == "1 images of handwritten digits in 1 row."
+    assert output["metadata"]["image/png"]["alt"] == output["data"]["text/plain"]
+
+
+LIVE = """
+from labkit import plots
+plots.use_style()
+callback = plots.live()
+callback.on_train_begin()
+for epoch in range(3):
+    callback.on_epoch_end(epoch, {"loss": 1 / (epoch + 1), "val_loss": 1})
+    print(callback.display is not None, len(callback.curves["loss"]))
+LAST_LINE
+"""
+
+
+def test_the_live_plot_redraws_one_figure_and_clears_it():
+    outputs = execute(LIVE.replace("LAST_LINE", ""), LABKIT_LIVE="1")
+    drawn = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(drawn) == 1, "redrawn in its place, not drawn three times"
+    assert "True 3" in "".join(output.get("text", "") for output in outputs)
+    cleared = execute(LIVE.replace("LAST_LINE", "callback.on_train_end()"), LABKIT_LIVE="1")
+    assert not [output for output in cleared if "image/png" in output.get("data", {})]
+
+
+def test_the_live_plot_can_be_quiet():
+    outputs = execute(LIVE.replace("LAST_LINE", "callback.on_train_end()"), LABKIT_LIVE="0")
+    assert [output["output_type"] for output in outputs] == ["stream"]
+    assert "True" not in outputs[0]["text"]
