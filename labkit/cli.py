@@ -130,7 +130,7 @@ def _have_mnist():
     print("MNIST is not on this computer yet: downloading it.", flush=True)
     try:
         data.fetch()
-    except data.DataError as error:
+    except LabError as error:
         print(error, flush=True)
         return False
     return True
@@ -152,21 +152,15 @@ def _doctor(_):
 def _data(chosen):
     from labkit import data
 
-    found = os.environ.get("LABKIT_DATA", "").strip() == "digits"
-    if found:
-        print("LABKIT_DATA is digits: the labs use scikit-learn's digits, on purpose. Unset it to use MNIST.")
-    else:
-        places = data.status()
-        found = any(state == "MNIST" for _, _, state in places)
-        for place, path, state in places:
-            print(f"{place}: {path} {'is MNIST' if state == 'MNIST' else state}.")
+    places = data.status()
+    for place, path, state in places:
+        print(f"{place}: {path} {'is MNIST' if state == 'MNIST' else state}.")
+    digits = os.environ.get("LABKIT_DATA", "").strip() == "digits"
+    found = digits or any(state == "MNIST" for _, _, state in places)
     if not found and not chosen.fetch:
         _refuse_wrong_path(places)
     if chosen.fetch or not found:
-        try:
-            print(f"MNIST is in {data.fetch()}: the labs need no network any more.")
-        except data.DataError as error:
-            raise LabError(str(error)) from None
+        print(f"MNIST is in {data.fetch()}: the labs need no network any more.")
     return 0
 
 

@@ -3,16 +3,18 @@
 import importlib.metadata
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from labkit import runner
 
+LOCK = runner.ROOT / "requirements.txt"
+PIP = ("-m", "pip", "install")
 GOOD, WARN, BAD = "✓", "!", "✗"
 NEED_GB = 2.0  # of memory, for one lab and JupyterLab
 NEED_DISK_GB = 1.0
@@ -26,33 +28,34 @@ def main():
         try:
             mark, text = check()
         except ModuleNotFoundError as error:
-            mark, text = BAD, f"cannot be checked without the package {error.name}: {_reinstall()}"
+            mark, text = BAD, f"cannot be checked without the package {error.name}: {_mend(*PIP, '-r', LOCK)}"
         print(f"{mark} {name:10}  {text}", flush=True)
         broken = broken or mark == BAD
     return int(broken)
 
 
-def _reinstall(*options):
-    command = [sys.executable, "-m", "pip", "install", *options, "-r", str(runner.ROOT / "requirements.txt")]
-    return f"run {shlex.join(command)}"
+def _mend(*arguments):
+    """What to type, for this Python; the quotes are good for every system's shell."""
+    return f"run {subprocess.list2cmdline([sys.executable, *map(str, arguments)])}"
 
 
 def check_python():
     """Whether this Python is one that pyproject.toml allows. Each check returns (mark, text)."""
     from packaging.specifiers import SpecifierSet
 
-    wanted = importlib.metadata.metadata("nn-labs")["Requires-Python"]
+    project = tomllib.loads((runner.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["requires-python"]
     version = ".".join(map(str, sys.version_info[:3]))
     if SpecifierSet(wanted).contains(version, prereleases=True):
         return GOOD, f"{version} in {sys.prefix}"
     return BAD, f"{version}, but the labs need {wanted}: install Python 3.12 and run labs.py with it"
 
 
-def locked(lock=None):
+def locked(lock=LOCK):
     """Return {package: version} of the lock's lines that are meant for this system and Python."""
     from packaging.requirements import Requirement
 
-    lines = Path(lock or runner.ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    lines = lock.read_text(encoding="utf-8").splitlines()
     requirements = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
     return {
         requirement.name: next(iter(requirement.specifier)).version
@@ -75,20 +78,20 @@ def check_packages():
     if not differing:
         return GOOD, f"all {len(wanted)} as locked in requirements.txt"
     named = ", ".join(differing[:NAMED]) + (", …" if len(differing) > NAMED else "")
-    return BAD, f"{len(differing)} of {len(wanted)} not as locked: {named}; {_reinstall()}"
+    return BAD, f"{len(differing)} of {len(wanted)} not as locked: {named}; {_mend(*PIP, '-r', LOCK)}"
 
 
 def check_labkit():
     """Whether the installed labkit is this checkout, so that kernels see changes to it."""
-    mend = f'run "{sys.executable}" -m pip install --no-deps -e "{runner.ROOT}"'
-    try:
-        origin = importlib.metadata.distribution("nn-labs").read_text("direct_url.json")
-    except importlib.metadata.PackageNotFoundError:
+    mend = _mend(*PIP, "--no-deps", "-e", runner.ROOT)
+    # A build leaves metadata without an origin in the checkout, which is found too where the checkout is on the path.
+    origins = [found.read_text("direct_url.json") for found in importlib.metadata.distributions(name="nn-labs")]
+    origins = [json.loads(origin) for origin in origins if origin]
+    if not origins:
         return BAD, f"not installed: {mend}"
-    origin = json.loads(origin or "{}")
-    folder = Path(url2pathname(urlsplit(origin.get("url", "")).path))
-    if not origin.get("dir_info", {}).get("editable") or folder.resolve() != runner.ROOT:
-        return BAD, f"installed from elsewhere ({folder}), not from {runner.ROOT}: {mend}"
+    folder = Path(url2pathname(urlsplit(origins[0]["url"]).path))
+    if not origins[0].get("dir_info", {}).get("editable") or folder.resolve() != runner.ROOT:
+        return BAD, f"installed from {folder}, or as a copy, so it is not {runner.ROOT}: {mend}"
     return GOOD, f"this checkout, {runner.ROOT}"
 
 
@@ -135,7 +138,7 @@ def check_kernel():
     """Whether JupyterLab's `Python 3` is this Python."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    mend = f'run "{sys.executable}" -m ipykernel install --sys-prefix'
+    mend = _mend("-m", "ipykernel", "install", "--sys-prefix")
     try:
         command = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:
@@ -162,7 +165,7 @@ def check_tensorflow():
     if sys.platform == "win32":
         mend = "install Microsoft's Visual C++ Redistributable (x64)"
     else:
-        mend = _reinstall("--force-reinstall")
+        mend = _mend(*PIP, "--force-reinstall", "-r", LOCK)
     return BAD, f"does not load ({said}): {mend}"
 
 

@@ -135,6 +135,7 @@ async def _run_lab(path, environment, save):
         resources={"metadata": {"path": str(path.parent)}},
         record_timing=False,
         coalesce_streams=True,
+        shutdown_kernel="immediate",  # a polite request is sometimes missed, and then waited for
         on_cell_start=lambda cell, cell_index: at.update(cell=cell),
     )
     peak = [0]

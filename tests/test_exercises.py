@@ -59,12 +59,17 @@ class TwiceTheSigmoid(Network):
         return out, out @ self.w_output.T * twice * (1 - twice)
 
 
-Broken = type("Broken", (TwiceTheSigmoid,), {})
+class Twice(TwiceTheSigmoid):
+    def backward(self, x, y):
+        return super().backward(x, y)
+
+
+Broken = type("Broken", (Twice,), {"backward": Twice.backward})
 
 
 class MissingSlope(Network):
-    def deltas(self, y):
-        return self.output - y, (self.output - y) @ self.w_output.T
+    def backward(self, x, y):
+        return self.gradients(x, self.output - y, (self.output - y) @ self.w_output.T)
 
 
 class WrongSign(Network):
@@ -80,6 +85,29 @@ class Mean(Network):
 class NoBias(Network):
     def backward(self, x, y):
         return super().backward(x, y) | {"b_hidden": np.zeros_like(self.b_hidden)}
+
+
+class NotANumber(Network):
+    def backward(self, x, y):
+        return {name: value * np.nan for name, value in super().backward(x, y).items()}
+
+
+class OtherForward(Network):
+    def forward(self, x):
+        super().forward(x)
+        return self.hidden @ self.w_output
+
+    def backward(self, x, y):
+        return super().backward(x, y)
+
+
+class Inherits(ByOuterProducts):
+    pass
+
+
+class OwnBackward(Network):
+    def backward(self, x, y):
+        return super().backward(x, y)
 
 
 class ReturnsNothing(Network):
@@ -130,6 +158,16 @@ def swapped_join():
     hidden = layers.Activation("relu")(layers.Dense(32)(inputs))
     joined = layers.Concatenate()([hidden, inputs])
     return keras.Model(inputs, layers.Dense(10, activation="softmax")(joined))
+
+
+def softmax_apart():
+    import keras
+    from keras import layers
+
+    inputs = keras.Input((784,))
+    hidden = keras.ops.relu(layers.Dense(32)(inputs))
+    logits = layers.Dense(10)(layers.Concatenate()([inputs, hidden]))
+    return keras.Model(inputs, layers.Softmax()(logits))
 
 
 class FakeModel:
@@ -188,10 +226,10 @@ CASES = {
         (847_872, "weights alone"), (2_058, "biases alone"), (840_020, "source D"), (839_680, "output layer"),
         (1_200_138, "784"), (587_274, "two layers"), (1, "four layers"),
     ]),
-    "01.functional": ({}, [Make(functional), Make(swapped_join)], [
+    "01.functional": ({}, [Make(functional), Make(swapped_join), Make(softmax_apart)], [
         (Make(functional, join=False), "no Concatenate"), (Make(functional, hidden=16), "800 numbers"),
-        (Make(functional, activation="sigmoid"), "sigmoid"),
-        (Make(functional, outputs="linear"), "probabilities"),
+        (Make(functional, activation="sigmoid"), "max(0, z)"), (Make(functional, activation="tanh"), "max(0, z)"),
+        (Make(functional, outputs="linear"), "not probabilities"),
         (Make(functional, second=True), "one hidden layer"), (33_290, "Keras model"),
     ]),
     "01.standard-error": ({}, [lambda p, n: np.sqrt(p * (1 - p) / n), lambda p, n: (p / n - p**2 / n) ** 0.5], [
@@ -203,6 +241,7 @@ CASES = {
     "01.three": (three, [(0.98, 0.97, 0.96), [np.float32(0.98), 0.9701, 0.96]], [
         ((98.0, 97.0, 96.0), "percentages"), ((0.1, 0.12, 0.13), "losses"), ((0.96, 0.97, 0.98), "wrong order"),
         ((0.02, 0.03, 0.04), "mistakes"), ((0.95, 0.97, 0.96), "averages"), ((0.98, 0.5, 0.96), "validation accuracy"),
+        ((0.978, 0.971, 0.958), "four decimals"),
         (0.98, "3 numbers"),
     ]),
     "01.epoch-time": ({}, [391 * 0.002, 1, 0.8], [
@@ -221,8 +260,9 @@ CASES = {
         ((0.125, 0.5), "wrong order"), ((0, 0.25), "sigmoid"), ((1, 0.5), "off the curve"), ((0.5, 0.25), "half"),
         ((0.5, 0.5), "sum over"), ((0.5, 0.9), "square the error"),
     ]),
-    "06.mend": ({}, [Network, ByOuterProducts], [
-        (TwiceTheSigmoid, "delta_hidden, factor"), (Broken, "broken class itself"),
+    "06.mend": ({}, [OwnBackward, ByOuterProducts], [
+        (Twice, "delta_hidden, factor"), (NotANumber, "not finite"), (OtherForward, "only backward"),
+        (Inherits, "no backward of its own"), (Broken, "broken class itself"),
         (MissingSlope, "Start at the output"), (WrongSign, "climb"), (Mean, "mean"), (NoBias, "not b_hidden"),
         (ReturnsNothing, "dict"),
         (Network(3, 2), "is a class"), ("Mended", "is a class"), (dict, "lacks forward"),
@@ -230,7 +270,7 @@ CASES = {
     "06.by-hand": ({}, [by_hand(), by_hand(scale=100), nor_and_nand], [
         (by_hand(scale=3), "right side"), (by_hand(both=0), "OR"), (by_hand(both=1, output_bias=-1.5), "AND"),
         (by_hand(output_bias=0.5, both=0), "same answer|the answer 1"), (by_hand()[:3], "four arrays"),
-        ((by_hand()[0].T, *by_hand()[1:]), "shape"),
+        ((by_hand()[0].T, *by_hand()[1:]), "shape"), ((*by_hand()[:3], [np.inf]), "not finite"),
     ]),
     "06.plateau": ({}, [plateau, lambda ones, rows: ones * (rows - ones) / rows / 8], [
         (lambda o, n: 2 * plateau(o, n), "twice"), (lambda o, n: 4 * plateau(o, n), "sum"),

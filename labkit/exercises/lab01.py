@@ -7,7 +7,8 @@ import numpy as np
 from labkit.exercises.core import call, exercise, number, prediction, several
 
 prediction("01.softmax", "which validation accuracy does softmax regression reach, from 0 to 1?", low=0, high=1)
-prediction("01.raw-lead", "by how much do raw pixels lead in accuracy? Negative if they lose.", low=-1, high=1)
+prediction("01.raw-minus-scaled", "which accuracy with raw pixels, minus that with scaled ones?", low=-1, high=1)
+prediction("01.relu-minus-sigmoid", "which accuracy with ReLU, minus that with the sigmoid?", low=-1, high=1)
 
 
 @exercise(
@@ -151,7 +152,7 @@ def step(answer):
 
 @exercise(
     "01.correlation",
-    hints=["np.corrcoef(sizes, means) gives a 2 x 2 table.", "The number wanted is off its diagonal: [0, 1]."],
+    hints=["What shape has that which np.corrcoef returns?", "The number wanted is off the table's diagonal: [0, 1]."],
     solution="answer = np.corrcoef(sizes, means)[0, 1]",
 )
 def correlation(answer, sizes, means):
@@ -214,7 +215,7 @@ model = keras.Model(inputs, outputs)
 )
 def functional(answer):
     """A network whose output layer sees the pixels and 32 hidden ReLU units."""
-    if not hasattr(answer, "layers") or not hasattr(answer, "count_params"):
+    if not hasattr(answer, "layers") or not hasattr(answer, "count_params") or not getattr(answer, "built", False):
         return f"the answer is a Keras model, made by keras.Model(inputs, outputs); this is a {type(answer).__name__}."
     if tuple(answer.input_shape) != (None, 784):
         return f"one input of 784 pixels is wanted; this model's input has shape {answer.input_shape}."
@@ -223,25 +224,28 @@ def functional(answer):
     kinds = [type(layer).__name__ for layer in answer.layers]
     if "Concatenate" not in kinds:
         return "there is no Concatenate layer, so the output layer sees only what the layer before it passes on."
-    last = answer.layers[-1]
-    if kinds[-1] != "Dense" or last.units != 10:
-        return "the last layer is not a Dense layer of ten outputs: what comes after joining?"
+    last = [layer for layer in answer.layers if type(layer).__name__ == "Dense"][-1]
+    if last.units != 10 or kinds.index("Concatenate") > answer.layers.index(last):
+        return "after joining, a Dense layer of ten outputs is wanted."
     size = last.kernel.shape[0]
     if size != 784 + 32:
         return f"the output layer sees {size} numbers; 784 pixels and 32 hidden values make 816."
     if answer.count_params() != 33_290:
         return f"it has {answer.count_params():,} parameters; one hidden layer of 32 gives 33,290."
-    # The activation may be inside the hidden layer or a layer of its own.
-    activations = [layer.activation.__name__ for layer in answer.layers[:-1] if hasattr(layer, "activation")]
-    if "relu" not in activations and "ReLU" not in kinds:
-        return f"the hidden layer's activation is {activations[0]}; ReLU is wanted."
-    if last.activation.__name__ != "softmax":
-        return f"the outputs should be probabilities: softmax in place of {last.activation.__name__}."
+    # An activation may be inside its layer or a layer of its own, and have several names: try what comes out.
+    images = np.random.default_rng(1).normal(size=(50, 784)).astype("float32")
+    joined = type(answer)(answer.input, last.input)(images).numpy()  # (50, 816), the pixels first or last
+    hidden = joined[:, 784:] if np.allclose(joined[:, :784], images) else joined[:, :32]
+    if hidden.min() < 0 or hidden.max() <= 1:
+        return "what the hidden layer passes on is not what ReLU leaves: max(0, z)."
+    outputs = answer(images).numpy()
+    if outputs.min() < 0 or not np.allclose(outputs.sum(axis=1), 1, atol=1e-4):
+        return "the ten outputs are not probabilities: they should be at least 0 and add up to 1. Softmax does that."
 
 
 @exercise(
     "01.standard-error",
-    hints=["The formula stands above. np.sqrt takes the square root.", "return np.sqrt(p * (1 - p) / n)"],
+    hints=["Multiply p by what is missing to 1, then divide by n.", "The root, np.sqrt, goes over the whole fraction."],
     solution="""
 def standard_error(p, n):
     return np.sqrt(p * (1 - p) / n)
@@ -304,6 +308,8 @@ def three(answer, model, data):
     off = next(i for i in range(3) if abs(given[i] - true[i]) > 6e-4)
     if off == 0 and np.allclose(given[1:], true[1:], atol=6e-4):
         return "validation and test are right. Is the first the history's? That averages over the epoch: evaluate."
+    if np.allclose(given, true, atol=6e-3):
+        return "close: give at least four decimals, or the numbers as evaluate returns them."
     return f"the {names[off]} accuracy is not {given[off]:.4f}: evaluate final_model on the {names[off]} images."
 
 

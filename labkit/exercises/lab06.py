@@ -17,7 +17,7 @@ prediction("06.success", "which share of random starts learns XOR, from 0 to 1?"
     "06.separable",
     hints=[
         "Always 0 counts: a line far away has all four rows on one side. So does AND.",
-        "Which targets put equal values on both diagonals' ends? Only those defeat a line.",
+        "Which targets have equal values at the ends of each diagonal, but different ones on the two diagonals?",
         "XOR is one of them. Swap all its zeros and ones to get the other.",
     ],
     solution="14. Only XOR and its opposite (equal inputs give 1) need the diagonals kept apart: 16 - 2 = 14.",
@@ -93,7 +93,10 @@ def _gradient_report(kind):
     network = kind(3, 2, 2)
     for name, shape in zip(PARAMETERS, ((3, 2), (2, 2), (2,), (2,)), strict=True):
         setattr(network, name, generator.uniform(-1, 1, shape))
-    network.forward(x)
+    output = np.asarray(network.forward(x))
+    hidden = _sigmoid(x @ network.w_hidden + network.b_hidden)
+    if output.shape != y.shape or not np.allclose(output, _sigmoid(hidden @ network.w_output + network.b_output)):
+        return "forward gives something else than before; only backward is broken."
     gradients = network.backward(x, y)
     if not isinstance(gradients, dict) or set(gradients) != set(PARAMETERS):
         return f"backward must return a dict with a gradient for each of {', '.join(PARAMETERS)}."
@@ -102,6 +105,8 @@ def _gradient_report(kind):
         given, true = np.asarray(gradients[name], dtype=float), _central_differences(network, name, x, y)
         if given.shape != true.shape:
             return f"the gradient of {name} has shape {given.shape}; {name} has shape {true.shape}."
+        if not np.isfinite(given).all():
+            return f"the gradient of {name} is not finite."
         if np.linalg.norm(given - true) > 1e-6 * (np.linalg.norm(given) + np.linalg.norm(true)):
             wrong.append(name)
         ratios.append(np.sum(given * true) / np.sum(true**2))
@@ -116,6 +121,11 @@ def _gradient_report(kind):
     if set(wrong) <= {"b_hidden", "b_output"}:
         return f"the weights are right, but not {' and '.join(wrong)}: a bias's gradient sums its deltas over the rows."
     return f"central differences disagree for {', '.join(wrong)}. Start at the output: what is delta_output?"
+
+
+def _sigmoid(z):
+    with np.errstate(over="ignore"):  # a very sharp step is no mistake
+        return 1 / (1 + np.exp(-z))
 
 
 def _central_differences(network, name, x, y, step=1e-5):
@@ -161,6 +171,8 @@ def mend(answer):
         return "the answer is a class: give its name, without quotation marks and without parentheses after it."
     if not hasattr(answer, "backward") or not hasattr(answer, "forward"):
         return f"{answer.__name__} lacks forward or backward: begin with `class {answer.__name__}(Network):`."
+    if "backward" not in vars(answer):
+        return f"{answer.__name__} has no backward of its own. Write one that is right."
     if answer.__name__ == "Broken":
         complaint = _gradient_report(answer)
         return f"this is the broken class itself. {complaint}" if complaint else None
@@ -187,14 +199,14 @@ def by_hand(answer):
     if not isinstance(answer, (tuple, list)) or len(answer) != 4:
         raise WrongAnswer("the answer is four arrays: (w_hidden, b_hidden, w_output, b_output).")
     names, shapes = ("w_hidden", "b_hidden", "w_output", "b_output"), ((3, 2), (2,), (2, 1), (1,))
-    arrays = [np.asarray(part, dtype=float) for part in answer]
+    arrays = [np.atleast_1d(np.asarray(part, dtype=float)) for part in answer]
     for name, array, shape in zip(names, arrays, shapes, strict=True):
         if array.shape != shape:
             return f"{name} must have shape {shape}; yours has {array.shape}."
+        if not np.isfinite(array).all():
+            return f"{name} has numbers that are not finite. Large ones are enough."
     w_hidden, b_hidden, w_output, b_output = arrays
-    with np.errstate(over="ignore"):  # a very sharp step is no mistake
-        hidden = 1 / (1 + np.exp(-(X @ w_hidden + b_hidden)))
-        output = 1 / (1 + np.exp(-(hidden @ w_output + b_output)))
+    output = _sigmoid(_sigmoid(X @ w_hidden + b_hidden) @ w_output + b_output)
     decided = (output > 0.5).astype(int)[:, 0].tolist()
     if np.all(abs(output - Y) < 0.1):
         return None

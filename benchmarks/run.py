@@ -1,0 +1,129 @@
+"""Measures what students wait for: imports, training, whole labs and the whole test.
+
+    labs bench                 imports, training and labs: about five minutes
+    labs bench --test          `labs test` as well
+    labs bench imports labs    only these parts
+
+Times are medians with their range; two ways of doing one thing are run in turn and compared as a ratio, because a
+machine's speed drifts. Keep the machine quiet meanwhile.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from prettytable import PrettyTable
+
+from labkit import runner
+
+REPEATS = 7
+
+
+def measure(code):
+    """Run Python code in a fresh process; return the number that it prints."""
+    environment = os.environ | {"MPLBACKEND": "agg"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def show(values):
+    """Median and range, in seconds."""
+    return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def imports():
+    """Seconds that each import adds, beyond NumPy's own."""
+    timed = "import numpy, time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
+    statements = {
+        "labkit": "import labkit",
+        "what a lab without Keras imports": "from labkit import session, plots, claims, exercises",
+        "what a lab with Keras imports": "from labkit import session, data; session.start(1)",
+    }
+    seconds = {name: [] for name in statements}
+    for _ in range(REPEATS):
+        for name, statement in statements.items():
+            seconds[name].append(measure(timed.format(statement)))
+    table = PrettyTable(["import", f"seconds beyond NumPy, median of {REPEATS} (range)"], align="l")
+    table.add_rows([[name, show(values)] for name, values in seconds.items()])
+    print(table)
+
+
+TRAINING = """
+from labkit import session
+session.start(1)
+import keras, sys, time
+import numpy as np
+from keras import layers
+generator = np.random.default_rng(1)
+x, y = generator.random((12_800, 784), dtype="float32"), generator.integers(0, 10, 12_800)
+model = keras.Sequential([keras.Input((784,)), *(layers.Dense(WIDTH, "relu") for _ in range(DEPTH)), layers.Dense(10)])
+loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+model.compile(keras.optimizers.SGD(0.01), loss, metrics=["accuracy"], OPTIONS)
+model.fit(x, y, batch_size=128, epochs=1, verbose=0)
+start = time.perf_counter()
+model.fit(x, y, batch_size=128, epochs=5, verbose=0)
+print(time.perf_counter() - start)
+"""
+
+
+def training():
+    """The labs' setting of `compile` against Keras's own, as a ratio of training times."""
+    table = PrettyTable(["network", "plain Keras, s", "steps_per_execution=64, s", "ratio, pair by pair"], align="l")
+    for name, width, depth in (("784-60-10", 60, 1), ("784-512-512-10", 512, 2)):
+        code = TRAINING.replace("WIDTH", str(width)).replace("DEPTH", str(depth))
+        plain, ours = [], []
+        for _ in range(REPEATS - 2):
+            plain.append(measure(code.replace(", OPTIONS", "")))
+            ours.append(measure(code.replace("OPTIONS", "steps_per_execution=64")))
+        ratios = [a / b for a, b in zip(plain, ours, strict=True)]
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        table.add_row([name, show(plain), show(ours), spread])
+    print(table)
+
+
+def labs():
+    """Seconds and peak memory of each lab, alone on the machine, on MNIST (if there is one) and on the digits."""
+    from labkit import data
+
+    runner.fix_data_path()
+    chosen = os.environ.get("LABKIT_DATA")
+    table = PrettyTable(["lab", "data", "seconds", "peak MB", "claims", "failure"], align="l")
+    for name, value in (("MNIST", chosen), ("digits", "digits")):
+        os.environ.pop("LABKIT_DATA", None)
+        if value:
+            os.environ["LABKIT_DATA"] = value
+        if name == "MNIST" and not any(state == "MNIST" for _, _, state in data.status()):
+            print("No MNIST here (see `labs data`), so the labs are measured on the bundled digits only.")
+            continue
+        for result in runner.run(runner.find_labs(), jobs=1, report=lambda _: None):
+            row = [result.name, name, f"{result.seconds:.1f}", result.peak_mb, result.claims, result.failure or ""]
+            table.add_row(row)
+    print(table)
+
+
+def test():
+    """Seconds of the whole `labs test`."""
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "labkit.cli", "test", "-q"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    last = done.stdout.strip().splitlines()[-1]
+    print(f"labs test: {time.perf_counter() - start:.0f} s, exit status {done.returncode}: {last}")
+
+
+def main():
+    parts = {"imports": imports, "training": training, "labs": labs, "test": test}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[[], *parts], help="what to measure (everything but `test`)")
+    parser.add_argument("--test", action="store_true", help="measure `labs test` too")
+    chosen = parser.parse_args()
+    names = chosen.parts or ["imports", "training", "labs"]
+    for name in [*names, *(["test"] if chosen.test else [])]:
+        print(parts[name].__doc__.splitlines()[0])
+        parts[name]()
+
+
+if __name__ == "__main__":
+    main()
