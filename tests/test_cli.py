@@ -83,14 +83,15 @@ def test_run_counts_no_claims_of_an_earlier_run(folder):
 
 def test_save_stores_outputs_of_labs_that_ran_and_of_no_others(folder, capsys):
     kernel = {"name": "no-such-kernel", "display_name": "Mine", "language": "python"}
-    good = write(folder / "01_good.ipynb", "print('a', end='')\nprint('é')", "6 * 7", kernelspec=kernel)
+    pieces = "import sys\nfor text in 'a', 'é':\n    print(text, flush=True)\n    print('!', file=sys.stderr, flush=True)"
+    good = write(folder / "01_good.ipynb", pieces, "6 * 7", kernelspec=kernel)
     bad = write(folder / "02_bad.ipynb", "print('b')", "assert False")
     before = bad.read_bytes()
     assert cli.main(["run", "1"]) == 0
     assert outputs(good) == ["", ""], "nothing is stored unless asked for"
     assert cli.main(["run", "--save"]) == 1
     assert bad.read_bytes() == before
-    assert outputs(good) == ["aé\n", "42"]
+    assert outputs(good) == ["a\né\n!\n!\n", "42"], "each stream in one piece"
     notebook = nbformat.read(good, as_version=4)
     assert [cell.execution_count for cell in notebook.cells[1:]] == [1, 2]
     assert notebook.metadata.kernelspec == {"display_name": "Python 3", "language": "python", "name": "python3"}
