@@ -52,11 +52,10 @@ def row(columns, width=None, height=4):
 
 
 def describe(ax, sentence):
-    """Add a sentence of alternative text to the figure that `ax` belongs to. Returns `ax`."""
+    """Add a sentence of alternative text to the figure that `ax` belongs to."""
     sentences = getattr(ax.figure, "labkit_alt", [])
     if sentence not in sentences:
         ax.figure.labkit_alt = [*sentences, sentence]
-    return ax
 
 
 def alt_text(figure):
@@ -95,7 +94,8 @@ def digits(images, titles=None, columns=10, ax=None):
             ax.text(left + SIDE / 2, top - 1, str(titles[i]), ha="center", va="bottom", fontsize=10)
     ax.imshow(sheet, interpolation="nearest")
     ax.set_axis_off()
-    return describe(ax, f"{len(images)} images of handwritten digits in {rows} row{'s' if rows > 1 else ''}.")
+    describe(ax, f"{len(images)} images of handwritten digits in {rows} row{'s' if rows > 1 else ''}.")
+    return ax
 
 
 def history(runs, metric="loss", ax=None):
@@ -129,7 +129,8 @@ def history(runs, metric="loss", ax=None):
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(fontsize="small")
     of = " of " + ", ".join(named) if several else ""
-    return describe(ax, f"Line plot of training and validation {metric} against epoch{of}.")
+    describe(ax, f"Line plot of training and validation {metric} against epoch{of}.")
+    return ax
 
 
 def spread(values, name, ax=None):
@@ -148,7 +149,8 @@ def spread(values, name, ax=None):
     ax.set(xlabel=name, yticks=range(len(values)), yticklabels=values)
     ax.set_ylim(len(values) - 0.4, -0.6)  # the first row on top
     ax.grid(visible=False, axis="y")
-    return describe(ax, f"Dots: {name} of each run of {', '.join(values)}; bars: their means.")
+    describe(ax, f"Dots: {name} of each run of {', '.join(values)}; bars: their means.")
+    return ax
 
 
 def live(metric="loss"):
@@ -212,7 +214,8 @@ def confusion(y_true, y_pred, ax=None):
     ax.set(xticks=range(10), yticks=range(10), xlabel="read as", ylabel="true digit")
     ax.grid(visible=False)
     ax.figure.colorbar(image, ax=ax, label="share of the true digit's images", shrink=0.8)
-    return describe(ax, "Confusion matrix: a row for each true digit, a column for each digit it was read as.")
+    describe(ax, "Confusion matrix: a row for each true digit, a column for each digit it was read as.")
+    return ax
 
 
 def mistakes(images, y_true, probabilities, n=10, ax=None):
@@ -234,10 +237,12 @@ def mistakes(images, y_true, probabilities, n=10, ax=None):
         ax = ax or row(1, height=1)[0]
         ax.text(0.5, 0.5, "no mistakes", ha="center", va="center")
         ax.set_axis_off()
-        return describe(ax, "No mistakes to show.")
+        describe(ax, "No mistakes to show.")
+        return ax
     titles = [f"{y_true[i]} read as {y_pred[i]}\n{probabilities[i, y_pred[i]]:.1%} sure" for i in wrong]
     ax = digits(np.asarray(images)[wrong], titles, columns=5, ax=ax)
-    return describe(ax, "They are the mistakes of which the model was surest, with the true digit and its reading.")
+    describe(ax, "They are the mistakes of which the model was surest, with the true digit and its reading.")
+    return ax
 
 
 def _as_dict_of_histories(runs):

@@ -83,7 +83,7 @@ def test_run_counts_no_claims_of_an_earlier_run(folder):
 
 def test_save_stores_outputs_of_labs_that_ran_and_of_no_others(folder, capsys):
     kernel = {"name": "no-such-kernel", "display_name": "Mine", "language": "python"}
-    pieces = "import sys\nfor text in 'a', 'é':\n    print(text, flush=True)\n    print('!', file=sys.stderr, flush=True)"
+    pieces = "import sys\nfor text in 'a', 'é':\n    print(text, flush=True); print('!', file=sys.stderr, flush=True)"
     good = write(folder / "01_good.ipynb", pieces, "6 * 7", kernelspec=kernel)
     bad = write(folder / "02_bad.ipynb", "print('b')", "assert False")
     before = bad.read_bytes()

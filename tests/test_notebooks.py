@@ -153,6 +153,12 @@ def test_cells_are_short(lab):
         assert max(map(len, lines)) <= 105, f"{cell.id}: wider than JupyterLab shows"
 
 
+def test_no_semicolons(lab):
+    # They hide an expression's value in JupyterLab, but not under nbval: assign it instead.
+    for cell in code_cells(lab):
+        assert not cell.source.rstrip().endswith(";"), cell.id
+
+
 def test_exercises_are_numbered_and_known(lab, path):
     numbers = [re.match(r"### Exercise (\d+)\.(\d+): ", line) for line in headings(lab) if "Exercise" in line]
     number = int(path.name[:2])
