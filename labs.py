@@ -10,7 +10,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(ROOT, ".venv")
@@ -37,21 +36,14 @@ def read(path):
         return file.read()
 
 
-def pip_install(what, gate, *arguments):
-    """Run pip in .venv, counting the seconds on a terminal; stop with one sentence if it fails."""
+def pip_install(what, *arguments):
+    """Run pip in .venv; stop with one sentence if it fails."""
     print("Installing %s ..." % what)
     sys.stdout.flush()
-    command = (PYTHON, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input")
-    inherited = {} if os.name == "nt" else {"pass_fds": [gate.fileno()]}
-    start = time.time()
+    command = [PYTHON, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
     with open(LOG, "wb") as log:
-        pip = subprocess.Popen(command + arguments, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, **inherited)
-        while pip.poll() is None:
-            time.sleep(0.1)
-            if sys.stdout.isatty():
-                sys.stdout.write("  %d s\r" % (time.time() - start))
-                sys.stdout.flush()
-    if pip.returncode:
+        status = subprocess.call(command + list(arguments), cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    if status:
         said = [line[7:] for line in read(LOG).decode("utf-8", "replace").splitlines() if line.startswith("ERROR: ")]
         mend = "check the internet connection and that 3 GB of disk are free, then run the same command again."
         sys.exit("The packages could not be installed (pip: %s): %s" % ((said or ["see " + LOG])[-1], mend))
@@ -62,7 +54,8 @@ def set_up():
     lock = read(os.path.join(ROOT, "requirements.txt")) + read(os.path.join(ROOT, "pyproject.toml"))
     base = ("Python %d.%d in %s\n" % (sys.version_info[:2] + (ROOT,))).encode("utf-8")
     stamp = base + hashlib.sha256(lock).hexdigest().encode("utf-8")
-    if read(STAMP) == stamp and os.path.exists(PYTHON):
+    found = read(STAMP) if os.path.exists(PYTHON) else b""
+    if found == stamp:
         return
     try:
         import ensurepip  # noqa: F401
@@ -71,24 +64,15 @@ def set_up():
         mend = "on Debian and Ubuntu `sudo apt install python%d.%d-venv` adds what is missing." % sys.version_info[:2]
         sys.exit("This Python cannot make virtual environments: " + mend)
     print("Setting up the labs in .venv: 1 to 5 minutes and about 2 GB of disk the first time.")
-    # One set-up at a time holds this file. Its pip holds it too, and goes on doing so if the set-up is killed.
-    with open(os.path.join(ROOT, "labs.py"), "ab") as gate:
-        if os.name != "nt":  # Windows refuses to delete what a running pip uses
-            import fcntl
-
-            fcntl.flock(gate, fcntl.LOCK_EX)
-        found = read(STAMP) if os.path.exists(PYTHON) else b""
-        if found == stamp:  # by the set-up that this one has waited for
-            return
-        # The stamp goes first and comes back last: whatever stops a set-up half-way, the next one starts afresh.
-        if os.path.exists(STAMP):
-            os.remove(STAMP)
-        if not found.startswith(base):
-            venv.create(VENV, clear=True, symlinks=os.name != "nt", with_pip=True)
-        pip_install("the packages of requirements.txt", gate, "-r", "requirements.txt")
-        pip_install("labkit", gate, "--no-deps", "--no-build-isolation", "--editable", ".")
-        with open(STAMP, "wb") as file:
-            file.write(stamp)
+    # The stamp goes first and comes back last: whatever stops a set-up half-way, the next one starts afresh.
+    if os.path.exists(STAMP):
+        os.remove(STAMP)
+    if not found.startswith(base):
+        venv.create(VENV, clear=True, symlinks=os.name != "nt", with_pip=True)
+    pip_install("the packages of requirements.txt", "-r", "requirements.txt")
+    pip_install("labkit", "--no-deps", "--no-build-isolation", "--editable", ".")
+    with open(STAMP, "wb") as file:
+        file.write(stamp)
 
 
 def hand_over(arguments):
