@@ -74,9 +74,14 @@ def _readme():
         rows.append(f"| {path.name[:2]} | [{title}](notebooks/{path.name}) | {minutes or ''} | {launch} |")
     text = _replace(TABLE, text, "\n".join(["<!-- table of labs -->", *rows, "<!-- end of table -->"]), "README.md")
     badge = f"[![Launch the course on Binder]({BINDER_BADGE})]({binder()})"
-    clone = f"git clone {repository()}"
-    launch = f"<!-- launch -->\n{badge}\n\n```\n{clone}\ncd {repository().rsplit('/', 1)[1]}\npython3 labs.py\n```\n"
-    return _replace(LAUNCH, text, f"{launch}<!-- end of launch -->", "README.md")
+    lines = [
+        "<!-- launch -->",
+        f"{badge} opens the course in your browser, with nothing to install.",
+        "",
+        f"To have it on your computer, `git clone {repository()}`, or download and unpack it from there.",
+        "<!-- end of launch -->",
+    ]
+    return _replace(LAUNCH, text, "\n".join(lines), "README.md")
 
 
 def _notebook(path):
