@@ -145,7 +145,7 @@ def _central_differences(network, name, x, y, step=1e-5):
 @exercise(
     "06.mend",
     hints=[
-        "Run relative_errors on Broken(3, 2, 2): which parameters are off?",
+        "Run relative_errors on Broken(3, 2): which parameters are off?",
         "The hidden layer's are. So look at delta_hidden, and at what its slope is computed from.",
         "self.hidden is already a sigmoid's value, a. Its slope is a(1 - a); no second sigmoid belongs there.",
     ],
