@@ -473,7 +473,7 @@ def _within(seconds, function):
 
 def _trouble(reason):
     if isinstance(reason, socket.gaierror):
-        return "could not be found: no network?"
+        return "could not be found (is there a network?)"
     if isinstance(reason, TimeoutError):
         return f"did not answer within {CONNECT_SECONDS} seconds"
     if isinstance(reason, ssl.SSLError):

@@ -5,6 +5,7 @@ that says what is wrong with this very answer. Its docstring is the question. It
 """
 
 import importlib
+import math
 import numbers
 import os
 from dataclasses import dataclass
@@ -56,6 +57,22 @@ def exercise(name, hints, solution):
         return judge
 
     return register
+
+
+def number_exercise(name, *, question, right, wrong, otherwise, hints, solution):
+    """Register an exercise whose answer is the number `right`.
+
+    wrong: dict of plausible wrong number -> what is wrong with it. otherwise: what to say to any other number.
+    """
+
+    def judge(answer):
+        value = number(answer)
+        if math.isclose(value, right):
+            return None
+        return next((complaint for mistake, complaint in wrong.items() if math.isclose(value, mistake)), otherwise)
+
+    judge.__doc__ = question
+    return exercise(name, hints, solution)(judge)
 
 
 def prediction(name, question, low, high, unit=""):

@@ -1,21 +1,18 @@
 """The exercise of the index, for trying out how exercises work."""
 
-from labkit.exercises.core import exercise, number
+from labkit.exercises.core import number_exercise
 
-
-@exercise(
+number_exercise(
     "00.pixels",
-    hints=["An image is a square of 28 rows with 28 pixels each.", "28 * 28, please."],
-    solution="784 = 28 * 28.",
-)
-def pixels(answer):
-    """How many pixels has an image of 28 rows and 28 columns?"""
-    value = number(answer)
-    complaints = {
+    question="How many pixels has an image of 28 rows and 28 columns?",
+    right=784,
+    wrong={
         28: "that is one row. How many rows are there?",
         56: "you added rows and columns. Each row has 28 pixels, and there are 28 rows: multiply.",
         112: "that is the length of the border. How many pixels are there in all?",
         785: "one too many: a bias is no pixel.",
-    }
-    if value != 784:
-        return complaints.get(value, "multiply rows by columns.")
+    },
+    otherwise="multiply rows by columns.",
+    hints=["An image is a square of 28 rows with 28 pixels each.", "28 * 28, please."],
+    solution="784 = 28 * 28.",
+)

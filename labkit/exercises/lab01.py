@@ -4,32 +4,30 @@ import math
 
 import numpy as np
 
-from labkit.exercises.core import call, exercise, number, prediction, several
+from labkit.exercises.core import call, exercise, number, number_exercise, prediction, several
 
 prediction("01.softmax", "which validation accuracy does softmax regression reach, from 0 to 1?", low=0, high=1)
 prediction("01.raw-minus-scaled", "which accuracy with raw pixels, minus that with scaled ones?", low=-1, high=1)
 prediction("01.relu-minus-sigmoid", "which accuracy with ReLU, minus that with the sigmoid?", low=-1, high=1)
 
 
-@exercise(
+number_exercise(
     "01.baseline",
+    question="Of 100 screws 90 are good; a program is right for 90. How many more than the laziest baseline?",
+    right=0,
+    wrong={
+        90: "that is what the program gets right. What does the laziest baseline get right?",
+        80: "you compared with always answering 'bad'. The lazy baseline picks the more common answer.",
+        40: "you compared with tossing a coin. There is a lazier baseline, and a better one.",
+        10: "that is how many it gets wrong. Compare what it gets right with the lazy baseline.",
+    },
+    otherwise="subtract what always answering the more common kind gets right.",
     hints=[
         "What does the laziest program answer to every screw?",
         'It answers "good" every time. For how many of the 100 is that right?',
     ],
     solution='0. Always answering "good" is right for 90 of 100 as well: this program\'s 90% is worth nothing.',
 )
-def baseline(answer):
-    """Of 100 screws 90 are good; a program is right for 90. How many more than the laziest baseline?"""
-    value = number(answer)
-    complaints = {
-        90: "that is what the program gets right. What does the laziest baseline get right?",
-        80: "you compared with always answering 'bad'. The lazy baseline picks the more common answer.",
-        40: "you compared with tossing a coin. There is a lazier baseline, and a better one.",
-        10: "that is how many it gets wrong. Compare what it gets right with the lazy baseline.",
-    }
-    if value != 0:
-        return complaints.get(value, "subtract what always answering the more common kind gets right.")
 
 
 @exercise(
@@ -126,28 +124,24 @@ def widths(answer):
         return f"the first is right. {largest:g} units give {795 * largest + 10:,.0f}: there is room for more."
 
 
-@exercise(
+number_exercise(
     "01.step",
+    question="By which factor must the first layer's learning rate grow when pixels are divided by 255?",
+    right=255**2,
+    wrong={
+        255: "that makes the weight's step as large as before. But this step then acts through a smaller pixel.",
+        1 / 255: "that makes the step smaller still. Smaller pixels need a larger learning rate.",
+        1 / 255**2: "right size, but upside down: smaller pixels need a larger learning rate.",
+        1: "then a step would change the sums much less than before: the pixels in it have shrunk.",
+        2 * 255: "two factors of 255 multiply; they do not add.",
+    },
+    otherwise="write the change of a sum as learning rate x pixel x delta x pixel, and shrink both pixels.",
     hints=[
         "The pixel stands in the step twice: once in the gradient, once where the weight acts.",
         "Both pixels are 255 times smaller now. By how much does their product shrink?",
     ],
-    solution="255**2 = 65,025. The gradient shrinks by 255, and its effect on the output by 255 again.",
+    solution="255**2 = 65,025. The gradient shrinks by 255, and its effect on the sums by 255 again.",
 )
-def step(answer):
-    """By which factor must the first layer's learning rate grow when pixels are divided by 255?"""
-    value = number(answer)
-    if math.isclose(value, 255**2):
-        return None
-    if math.isclose(value, 255):
-        return "that makes the weight's step as large as before. But this step then acts through a smaller pixel."
-    if math.isclose(value, 1 / 255) or math.isclose(value, 1 / 255**2):
-        return "that makes the step smaller still. Smaller pixels need a larger learning rate."
-    if math.isclose(value, 1):
-        return "then a step would change the outputs much less than before: the pixels in it have shrunk."
-    if math.isclose(value, 2 * 255):
-        return "two factors of 255 multiply; they do not add."
-    return "write the change of an output as learning rate x pixel x delta x pixel, and shrink both pixels."
 
 
 @exercise(
@@ -176,27 +170,25 @@ def correlation(answer, sizes, means):
     return "that is not it: np.corrcoef(sizes, means) computes it."
 
 
-@exercise(
+number_exercise(
     "01.deep",
-    hints=[
-        "Four layers: 100 to 512, 512 to 512, 512 to 1024, 1024 to 10. Each has inputs * units + units.",
-        "The first has 51,712 and the second 262,656. The initialization and the penalty add nothing.",
-    ],
-    solution="849,930 = 51,712 + 262,656 + 525,312 + 10,250.",
-)
-def deep(answer):
-    """How many parameters has the network 100-512-512-1024-10?"""
-    value = number(answer)
-    complaints = {
+    question="How many parameters has the network 100-512-512-1024-10?",
+    right=849_930,
+    wrong={
         847_872: "that is the weights alone: add a bias for each unit.",
         2_058: "that is the biases alone: add the weights.",
         840_020: "that is what source D wrote down. Its own layers add up to something else: add again.",
         839_680: "the output layer has parameters too: 1024 weights and a bias for each digit.",
         1_200_138: "this network has 100 inputs, not 784.",
         587_274: "there are two layers of 512: the second has 512 * 512 weights and its biases.",
-    }
-    if value != 849_930:
-        return complaints.get(value, "inputs * units + units for each of the four layers, then add.")
+    },
+    otherwise="inputs * units + units for each of the four layers, then add.",
+    hints=[
+        "Four layers: 100 to 512, 512 to 512, 512 to 1024, 1024 to 10. Each has inputs * units + units.",
+        "The first has 51,712 and the second 262,656. The initialization and the penalty add nothing.",
+    ],
+    solution="849,930 = 51,712 + 262,656 + 525,312 + 10,250.",
+)
 
 
 @exercise(

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from labkit.exercises.core import WrongAnswer, call, exercise, number, prediction, several
+from labkit.exercises.core import WrongAnswer, call, exercise, number, number_exercise, prediction, several
 
 X = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=float)
 Y = np.array([[0], [1], [1], [0]], dtype=float)
@@ -13,8 +13,19 @@ PARAMETERS = ("w_hidden", "w_output", "b_hidden", "b_output")
 prediction("06.success", "which share of random starts learns XOR, from 0 to 1?", low=0, high=1)
 
 
-@exercise(
+number_exercise(
     "06.separable",
+    question="For how many of the 16 functions of two binary inputs does a separating line exist?",
+    right=14,
+    wrong={
+        16: "one of the 16 is XOR, and you have just seen that no line separates it.",
+        15: "XOR is not alone: what if you swap all its zeros and ones?",
+        2: "that is how many have no line. How many do?",
+        1: "AND, OR, or always 0 have lines too. Count those that have one.",
+        12: "did you leave out always 0 and always 1? A line far away has all rows on one side.",
+        8: "half of them would be a coincidence: try the functions with exactly one 1, then those with three.",
+    },
+    otherwise="go through them by how many of the four rows have target 1: none, one, ... all.",
     hints=[
         "Always 0 counts: a line far away has all four rows on one side. So does AND.",
         "Which targets have equal values at the ends of each diagonal, but different ones on the two diagonals?",
@@ -22,42 +33,27 @@ prediction("06.success", "which share of random starts learns XOR, from 0 to 1?"
     ],
     solution="14. Only XOR and its opposite (equal inputs give 1) need the diagonals kept apart: 16 - 2 = 14.",
 )
-def separable(answer):
-    """For how many of the 16 functions of two binary inputs does a separating line exist?"""
-    value = number(answer)
-    complaints = {
-        16: "one of the 16 is XOR, and you have just seen that no line separates it.",
-        15: "XOR is not alone: what if you swap all its zeros and ones?",
-        2: "that is how many have no line. How many do?",
-        1: "AND, OR, or always 0 have lines too. Count those that have one.",
-        12: "did you leave out always 0 and always 1? A line far away has all rows on one side.",
-        8: "half of them would be a coincidence: try the functions with exactly one 1, then those with three.",
-    }
-    if value != 14:
-        return complaints.get(value, "go through them by how many of the four rows have target 1: none, one, ... all.")
 
 
-@exercise(
+number_exercise(
     "06.count",
-    hints=[
-        "A layer with i inputs and u units has i times u weights, and a bias for each unit.",
-        "The hidden layer has 3 inputs and 2 units. The output layer has 2 inputs and 1 unit.",
-    ],
-    solution="11. Hidden layer: 3 * 2 weights + 2 biases = 8. Output layer: 2 * 1 weights + 1 bias = 3.",
-)
-def count(answer):
-    """How many parameters has a network with 3 inputs, 2 hidden units and 1 output?"""
-    value = number(answer)
-    complaints = {
+    question="How many parameters has a network with 3 inputs, 2 hidden units and 1 output?",
+    right=11,
+    wrong={
         8: "that is the weights alone, or the hidden layer alone: count both layers, with their biases.",
         3: "that is the biases alone, or the output layer alone: count weights and biases of both layers.",
         6: "that is the hidden layer's weights. Its biases, and the output layer, can learn too.",
         9: "two inputs would give 9. The third input, always 1, has weights as well.",
         10: "one short: the output unit has a bias too.",
         4: "that is how many arrays there are. Count the numbers in them.",
-    }
-    if value != 11:
-        return complaints.get(value, "add up weights and biases, layer by layer.")
+    },
+    otherwise="add up weights and biases, layer by layer.",
+    hints=[
+        "A layer with i inputs and u units has i times u weights, and a bias for each unit.",
+        "The hidden layer has 3 inputs and 2 units. The output layer has 2 inputs and 1 unit.",
+    ],
+    solution="11. Hidden layer: 3 * 2 weights + 2 biases = 8. Output layer: 2 * 1 weights + 1 bias = 3.",
+)
 
 
 @exercise(
