@@ -78,6 +78,9 @@ def set_up():
 def hand_over(arguments):
     """Become the `labs` command; Windows cannot do that, so there run it and pass its exit status on."""
     command = [PYTHON, "-P", "-m", "labkit.cli"] + arguments
+    # In JupyterLab's terminals, `labs` is then a command of its own; and a tick can be printed on every Windows.
+    os.environ["PATH"] = os.path.dirname(PYTHON) + os.pathsep + os.environ.get("PATH", "")
+    os.environ.setdefault("PYTHONUTF8", "1")
     if os.name != "nt":
         os.execv(PYTHON, command)
     labs = subprocess.Popen(command)

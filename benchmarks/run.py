@@ -88,7 +88,6 @@ def labs():
     """Seconds and peak memory of each lab, alone on the machine, on MNIST (if there is one) and on the digits."""
     from labkit import data
 
-    runner.fix_data_path()
     chosen = os.environ.get("LABKIT_DATA")
     table = PrettyTable(["lab", "data", "seconds", "peak MB", "claims", "failure"], align="l")
     for name, value in (("MNIST", chosen), ("digits", "digits")):
@@ -101,6 +100,10 @@ def labs():
         for result in runner.run(runner.find_labs(), jobs=1, report=lambda _: None):
             row = [result.name, name, f"{result.seconds:.1f}", result.peak_mb, result.claims, result.failure or ""]
             table.add_row(row)
+    os.environ.pop("LABKIT_DATA")
+    if chosen:
+        os.environ["LABKIT_DATA"] = chosen
+    print(f"{os.cpu_count()} cores")
     print(table)
 
 
@@ -109,16 +112,17 @@ def test():
     start = time.perf_counter()
     command = [sys.executable, "-m", "labkit.cli", "test", "-q"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    last = done.stdout.strip().splitlines()[-1]
-    print(f"labs test: {time.perf_counter() - start:.0f} s, exit status {done.returncode}: {last}")
+    last = (done.stdout + done.stderr).strip().splitlines()[-1:]
+    print(f"labs test: {time.perf_counter() - start:.0f} s, exit status {done.returncode}", *last)
 
 
 def main():
     parts = {"imports": imports, "training": training, "labs": labs, "test": test}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[[], *parts], help="what to measure (everything but `test`)")
+    parser.add_argument("parts", nargs="*", metavar="part", help="what to measure (everything but `test`)")
     parser.add_argument("--test", action="store_true", help="measure `labs test` too")
     chosen = parser.parse_args()
+    runner.fix_data_path()
     names = chosen.parts or ["imports", "training", "labs"]
     for name in [*names, *(["test"] if chosen.test else [])]:
         print(parts[name].__doc__.splitlines()[0])

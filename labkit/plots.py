@@ -10,9 +10,9 @@ import os
 import matplotlib.pyplot as plt
 import numpy as np
 
-# Okabe and Ito (2008), "Color Universal Design": eight colours that colour-blind readers can tell apart.
-BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW, BLACK = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000",
+# Okabe and Ito (2008), "Color Universal Design": colours that colour-blind readers can tell apart.
+BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000",
 )  # fmt: skip
 PALETTE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 SIDE = 28  # pixels along each edge of an image
@@ -198,6 +198,9 @@ def confusion(y_true, y_pred, ax=None):
             f"plots.confusion compares two arrays of n digits; these have shapes {y_true.shape} and {y_pred.shape}. "
             "Probabilities become digits with .argmax(axis=1)."
         )
+    if not np.isin([y_true, y_pred], range(10)).all():
+        raise ValueError("plots.confusion compares digits, which are whole numbers from 0 to 9.")
+    y_true, y_pred = y_true.astype(int), y_pred.astype(int)
     counts = np.zeros((10, 10), dtype=int)
     np.add.at(counts, (y_true, y_pred), 1)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

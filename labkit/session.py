@@ -37,6 +37,7 @@ def _import_keras():
             "TensorFlow was imported before session.start, so its start-up messages could not be silenced. "
             "To be rid of them, restart the kernel and run session.start first."
         )
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
     # Keep TensorFlow's C++ log to errors. Turning oneDNN off would also quiet it, but slow convolutions down.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -58,9 +59,12 @@ def _quiet_stderr():
 
     Setting TF_CPP_MIN_LOG_LEVEL is not enough: some of TensorFlow's messages are written before it is read.
     """
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    try:
+        held, saved = tempfile.TemporaryFile(), os.dup(2)  # noqa: SIM115 - closed below
+    except OSError:  # nowhere to write, or no stderr: then not quiet, but at work
+        yield
+        return
+    with held:
         os.dup2(held.fileno(), 2)
         try:
             yield

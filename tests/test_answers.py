@@ -9,8 +9,14 @@ from labkit import runner
 # without it, in test_exercises.py.
 MEND = '''class Mended(Network):
     def backward(self, x, y):
-        gradients = super().backward(x, y)
-        return gradients
+        output = (self.output - y) * self.output * (1 - self.output)
+        hidden = (output @ self.w_output.T) * self.hidden * (1 - self.hidden)
+        return {
+            "w_hidden": x.T @ hidden,
+            "w_output": self.hidden.T @ output,
+            "b_hidden": hidden.sum(axis=0),
+            "b_output": output.sum(axis=0),
+        }
 
 
 answer = Mended

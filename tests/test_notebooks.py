@@ -4,7 +4,6 @@ import ast
 import inspect
 import json
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -17,7 +16,11 @@ IGNORE = "nbval-ignore-output"
 MOST_IGNORED = 8  # cells a lab whose output may go uncompared
 CLOSING = ["On your own", "In practice", "Summary", "Further reading"]
 # A share or an accuracy to several digits is a measurement. Code may print it; prose may not state it.
-MEASURED = re.compile(r"\b\d\d\.\d+ ?%|\b0\.\d{3,}\b|\b\d+ ?(?:ms|seconds|s) per epoch\b")
+MEASURED = re.compile(
+    r"\d ?%|\b0\.\d{3,}\b|\b0\.[3-9]\d\b|\b\d+ ?(?:ms|s|seconds) (?:per|for|an)\b"
+    r"|\b\d+ of (?:the )?\d+ (?:images|starts|runs|networks)\b|\b\d+(?:\.\d+)? times (?:as|longer|faster|more)\b"
+)
+GIVEN = {"baseline-before", "exercise-baseline"}  # cells whose numbers are set by the question
 
 
 @pytest.fixture(params=PATHS, ids=lambda path: path.stem)
@@ -109,11 +112,19 @@ def test_figures_have_alt_text(lab):
 
 def test_no_measured_numbers_in_prose(lab):
     for cell in markdown_cells(lab):
-        assert not MEASURED.search(cell.source), (cell.id, MEASURED.search(cell.source))
+        assert cell.id in GIVEN or not MEASURED.search(cell.source), (cell.id, MEASURED.search(cell.source))
 
 
 def test_the_rule_against_measured_numbers_catches_them():
-    for sentence in ("It reaches 97.23% of them.", "The loss falls to 0.0914.", "It takes 12 s per epoch."):
+    for sentence in (
+        "It reaches 97.23% of them.",
+        "It reaches 97% of them.",
+        "an accuracy of 0.97",
+        "The loss falls to 0.0914.",
+        "It takes 12 s per epoch.",
+        "378 of 500 starts learn it.",
+        "training is 2.4 times faster",
+    ):
         assert MEASURED.search(sentence)
     for sentence in ("A learning rate of 0.01", "half of the squared error, 0.5", "always 90 of 100"):
         assert not MEASURED.search(sentence)
@@ -196,8 +207,8 @@ def test_labs_with_networks_make_claims(lab, path):
 
 def test_no_paths_of_a_machine(path):
     text = path.read_text("utf-8")
-    for trace in (str(Path.home()) + "/", str(ROOT), ".venv", "site-packages", "Traceback"):
-        assert trace not in text, trace
+    traces = r"/home/|/Users/|/root/|/tmp/|[A-Z]:\\\\|\.venv|site-packages|Traceback|" + re.escape(str(ROOT))
+    assert not re.search(traces, text), re.search(traces, text)
 
 
 def calls(lab, function):

@@ -114,6 +114,12 @@ def test_confusion_refuses_probabilities():
         plots.confusion([1, 2], np.zeros((2, 10)))
 
 
+@pytest.mark.parametrize("digits", [[1, 10], [-1, 2], [0.5, 1]])
+def test_confusion_refuses_what_is_no_digit(digits):
+    with pytest.raises(ValueError, match="from 0 to 9"):
+        plots.confusion([1, 2], digits)
+
+
 def test_mistakes_shows_the_surest_first():
     probabilities = np.full((4, 10), 0.01)
     for row, (digit, sure) in enumerate([(1, 0.6), (2, 0.9), (3, 0.95), (4, 0.7)]):

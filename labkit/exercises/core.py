@@ -25,7 +25,7 @@ class WrongAnswer(LabError, AssertionError):
 
 
 class NotAnswered(LabError, AssertionError):
-    """Raised by `check` and `predict` for an untouched answer in strict mode."""
+    """Raised by `check` for an untouched answer in strict mode."""
 
 
 @dataclass(frozen=True)
@@ -121,20 +121,19 @@ def solution(name):
 def predict(name, guess):
     """Note a guess before the experiment is run. `reveal` compares it with what happened.
 
-    Raises LabError for an unknown name; in strict mode NotAnswered where the guess is `...`, and WrongAnswer where
-    it cannot be right.
+    A guess is never graded: strict mode does not change what this does. Raises LabError for an unknown name.
     """
     found = _find(predictions, name, "prediction")
     _guesses.pop(name, None)
     if guess is ...:
-        return _report(NotAnswered, "○", f"{name}: no guess yet. Replace the ... first: {found.question}")
+        return print(f"○ {name}: no guess yet. Replace the ... first: {found.question}")
     try:
         value = number(guess)
     except WrongAnswer as error:
-        return _report(WrongAnswer, "✗", f"{name}: {error}")
+        return print(f"✗ {name}: {error}")
     if not found.low <= value <= found.high:
         possible = f"a number from {found.low:g} to {found.high:g}{found.unit}"
-        return _report(WrongAnswer, "✗", f"{name}: {value:g} cannot be; it is {possible}.")
+        return print(f"✗ {name}: {value:g} cannot be; it is {possible}.")
     _guesses[name] = value
     print(f"● {name}: your guess is noted.")
 
@@ -172,14 +171,6 @@ def several(answer, count):
     if isinstance(answer, (str, bytes, dict, set)) or not hasattr(answer, "__len__") or len(answer) != count:
         raise WrongAnswer(f"the answer is {count} numbers, separated by commas.")
     return [number(part) for part in answer]
-
-
-def choice(answer, options):
-    """The answer as one of `options` (short texts), whatever its case. Raises WrongAnswer where it is none of them."""
-    text = str(answer).strip().lower() if isinstance(answer, str) else None
-    if text not in options:
-        raise WrongAnswer(f"choose one of {', '.join(map(repr, options))}.")
-    return text
 
 
 def call(function, *args):
