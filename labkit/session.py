@@ -40,7 +40,6 @@ def _import_keras():
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
     # Keep TensorFlow's C++ log to errors. Turning oneDNN off would also quiet it, but slow convolutions down.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         with _quiet_stderr():
             import keras
@@ -49,6 +48,8 @@ def _import_keras():
             f"Keras or TensorFlow is missing from this kernel ({error}). Start JupyterLab with `python3 labs.py`, "
             "which installs both, or run `labs doctor` to see what is missing."
         ) from None
+    # After the import, which sets it: a lab that trains many small models is warned of each one's tracing.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     _imported_here = True
     return keras
 
