@@ -75,6 +75,7 @@ def test_no_warnings_or_errors_are_stored(lab):
         for output in cell.outputs:
             assert output.output_type != "error", cell.id
             assert output.get("name") != "stderr", (cell.id, output.text)
+            assert "WARNING" not in output.get("text", ""), (cell.id, output.text)  # some are written to stdout
 
 
 def test_small_enough(path):
