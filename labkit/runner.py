@@ -43,11 +43,11 @@ def find_labs(numbers=()):
     return [every[number] for number in every if number in wanted]
 
 
-def default_jobs():
-    """How many labs to run side by side: one per core, as long as the free memory has room for them."""
+def default_jobs(gb=LAB_GB):
+    """How many tasks of `gb` GB to run side by side: one per core, as long as the free memory has room for them."""
     import joblib
 
-    return max(1, min(joblib.cpu_count(), int(free_memory_gb() / LAB_GB)))
+    return max(1, min(joblib.cpu_count(), int(free_memory_gb() / gb)))
 
 
 def free_memory_gb():
