@@ -15,6 +15,7 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000",
 )  # fmt: skip
 PALETTE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
+VERDICTS = (("better", GREEN, "^"), ("worse", VERMILION, "v"), ("not resolved", BLACK, "o"))  # colour, marker
 SIDE = 28  # pixels along each edge of an image
 
 
@@ -147,9 +148,47 @@ def spread(values, name, ax=None):
         ax.plot(runs, [i] * len(runs), "o", color=colour, alpha=0.6)
         ax.plot([np.mean(runs)] * 2, [i - 0.3, i + 0.3], color=colour)
     ax.set(xlabel=name, yticks=range(len(values)), yticklabels=values)
+    ax.locator_params(axis="x", nbins=5)  # numbers that lie close together are long
     ax.set_ylim(len(values) - 0.4, -0.6)  # the first row on top
     ax.grid(visible=False, axis="y")
     describe(ax, f"Dots: {name} of each run of {', '.join(values)}; bars: their means.")
+    return ax
+
+
+def intervals(comparisons, ax=None):
+    """Draw what `evidence.compare` returns: a row per comparison, a dot at the difference, a bar over its interval.
+
+    comparisons: the DataFrame. Verdicts differ in colour and in shape, and the line at 0 means no difference.
+    Raises ValueError where there are no comparisons, or where it is another table.
+    """
+    needed = ["setting", "reference", "difference", "low", "high", "verdict"]
+    if missing := [name for name in needed if name not in comparisons]:
+        raise ValueError(f"plots.intervals draws what evidence.compare returns; this has no {', '.join(missing)}.")
+    if not len(comparisons):
+        raise ValueError("plots.intervals got no comparisons to draw.")
+    ax = ax or row(1, width=7, height=1.4 + 0.4 * len(comparisons))[0]
+    ax.axvline(0, color=BLACK, linewidth=1, zorder=1)
+    for verdict, colour, marker in VERDICTS:
+        rows = np.flatnonzero(comparisons["verdict"] == verdict)
+        if len(rows):
+            low, middle, high = (comparisons[name].to_numpy()[rows] for name in ("low", "difference", "high"))
+            ax.hlines(rows, low, high, color=colour)
+            ax.plot(middle, rows, marker, color=colour, markersize=8, markerfacecolor=colour, label=verdict)
+    references = list(dict.fromkeys(comparisons["reference"]))
+    named = list(comparisons.columns[: list(comparisons.columns).index("setting") + 1])  # `within`, then the setting
+    labels = [", ".join(map(str, values)) for values in zip(*(comparisons[name] for name in named), strict=True)]
+    minus = references[0]
+    if len(references) > 1:
+        minus = "reference"
+        labels = [f"{label} minus {other}" for label, other in zip(labels, comparisons["reference"], strict=True)]
+    metric = comparisons.attrs.get("metric", "metric").replace("_", " ")
+    ax.set(xlabel=f"difference in {metric}, setting minus {minus}", yticks=range(len(labels)), yticklabels=labels)
+    ax.set_ylim(len(labels) - 0.4, -0.6)  # the first row on top
+    ax.locator_params(axis="x", nbins=5)  # small differences have long numbers
+    ax.grid(visible=False, axis="y")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(VERDICTS), borderaxespad=0, fontsize="small")
+    describe(ax, f"Dots with bars: difference in {metric} and its interval, setting minus {minus}, for "
+                 f"{'; '.join(labels)}. A line marks no difference.")  # fmt: skip
     return ax
 
 

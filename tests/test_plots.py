@@ -1,8 +1,11 @@
 import inspect
+import subprocess
+import sys
 
 import matplotlib as mpl
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
@@ -150,6 +153,7 @@ DRAWN = {
     "digits": lambda ax: plots.digits(np.zeros((2, 784)), ax=ax),
     "history": lambda ax: plots.history(RUN, ax=ax),
     "spread": lambda ax: plots.spread({"a": [1, 2]}, "accuracy", ax=ax),
+    "intervals": lambda ax: plots.intervals(comparisons(), ax=ax),
     "confusion": lambda ax: plots.confusion([1], [2], ax=ax),
     "mistakes": lambda ax: plots.mistakes(np.zeros((1, 784)), [1], np.eye(10)[:1], ax=ax),
 }
@@ -237,3 +241,63 @@ def test_the_live_plot_can_be_quiet():
     outputs = execute(LIVE.replace("LAST_LINE", "callback.on_train_end()"), LABKIT_LIVE="0")
     assert [output["output_type"] for output in outputs] == ["stream"]
     assert "True" not in outputs[0]["text"]
+
+
+def comparisons(reference=("plain", "plain", "plain"), verdict=("better", "not resolved", "worse")):
+    frame = pd.DataFrame(
+        {
+            "hidden": ["256-64", "256-64", "512"],
+            "setting": ["BN", "dropout", "BN"],
+            "reference": reference,
+            "difference": [0.004, 0.001, -0.003],
+            "low": [0.003, -0.001, -0.004],
+            "high": [0.005, 0.003, -0.002],
+            "verdict": verdict,
+        }
+    )
+    frame.attrs["metric"] = "test_accuracy"
+    return frame
+
+
+def test_intervals_draws_each_comparison_in_its_row():
+    ax = plots.intervals(comparisons())
+    dots = {line.get_label(): (*line.get_xdata(), *line.get_ydata()) for line in ax.lines[1:]}
+    assert dots == {"better": (0.004, 0), "worse": (-0.003, 2), "not resolved": (0.001, 1)}
+    bars = sorted(bar.tolist() for bars in ax.collections for bar in bars.get_segments())
+    assert bars == [[[-0.004, 2], [-0.002, 2]], [[-0.001, 1], [0.003, 1]], [[0.003, 0], [0.005, 0]]]
+    assert list(ax.lines[0].get_xdata()) == [0, 0], "the line of no difference"
+    assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first row on top"
+
+
+def test_intervals_names_settings_metric_and_reference():
+    ax = plots.intervals(comparisons())
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["256-64, BN", "256-64, dropout", "512, BN"]
+    assert ax.get_xlabel() == "difference in test accuracy, setting minus plain"
+    ax = plots.intervals(comparisons(reference=("plain", "plain", "GN")))
+    assert [label.get_text() for label in ax.get_yticklabels()][1:] == [
+        "256-64, dropout minus plain",
+        "512, BN minus GN",
+    ]
+    assert ax.get_xlabel().endswith("setting minus reference")
+
+
+def test_intervals_names_only_the_verdicts_there_are():
+    assert labels(plots.intervals(comparisons())) == ["better", "worse", "not resolved"]
+    assert labels(plots.intervals(comparisons(verdict=["not resolved"] * 3))) == ["not resolved"]
+
+
+def test_verdicts_differ_without_colour():
+    lines = plots.intervals(comparisons()).lines[1:]
+    assert len({line.get_marker() for line in lines}) == len({line.get_color() for line in lines}) == 3
+
+
+def test_intervals_refuses_other_tables():
+    with pytest.raises(ValueError, match="no difference, verdict"):
+        plots.intervals(comparisons().drop(columns=["difference", "verdict"]))
+    with pytest.raises(ValueError, match="no comparisons"):
+        plots.intervals(comparisons().iloc[:0])
+
+
+def test_plots_do_not_import_pandas():
+    code = "import sys; from labkit import plots; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,504 @@
+"""Statistics against published worked examples, then their properties, then every refusal."""
+
+import dataclasses
+import itertools
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from labkit import evidence
+from labkit.errors import LabError
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_collection(monkeypatch):
+    # statsmodels collects garbage in each correction, which takes a tenth of a second where much is loaded.
+    monkeypatch.setattr("gc.collect", lambda: 0)
+
+
+def study(**settings):
+    """Runs of each setting, with seeds 1, 2, ...: study(plain=[0.9, 0.8], BN=[0.95, 0.9])."""
+    rows = [
+        {"method": method, "seed": seed, "test_accuracy": value}
+        for method, values in settings.items()
+        for seed, value in enumerate(values, start=1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def compare(runs, **options):
+    return evidence.compare(runs, **{"metric": "test_accuracy", "by": "method", "to": "plain", **options})
+
+
+def random_study(rng, settings=("plain", "BN", "dropout"), cells=("a", "b"), seeds=6, gain=0.0):
+    rows = [
+        {"hidden": cell, "method": method, "seed": seed, "test_accuracy": gain * i + rng.normal()}
+        for cell in cells
+        for i, method in enumerate(settings)
+        for seed in range(seeds)
+    ]
+    return pd.DataFrame(rows)
+
+
+# Published examples
+
+# Student (1908), "The probable error of a mean": hours of sleep gained by ten patients with each of two drugs.
+SLEEP = {
+    "plain": [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0],
+    "BN": [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4],
+}
+
+
+def test_paired_t_test_of_students_sleep_data():
+    # R's documentation of t.test prints t = -4.0621, df = 9, p = 0.002833, and -2.4598858 to -0.7001142 for the first
+    # drug minus the second. Here it is the second minus the first.
+    (row,) = compare(study(**SLEEP)).itertuples()
+    assert (row.setting, row.reference, row.pairs, row.verdict) == ("BN", "plain", 10, "better")
+    assert row.difference == pytest.approx(1.58)
+    assert (row.low, row.high) == pytest.approx((0.7001142, 2.4598858), abs=5e-8)
+    assert row.p == pytest.approx(0.002833, abs=5e-7)
+    assert row.p_holm == row.p
+    assert math.isnan(row.more_seeds)
+
+
+def test_summary_of_students_sleep_data():
+    # By hand: the first drug's values sum to 7.5 and their squares to 34.43, so the variance is
+    # (34.43 - 7.5 * 0.75) / 9 = 3.200556. The table of t has 2.262157 for 9 degrees of freedom.
+    first = evidence.summary(study(**SLEEP), "test_accuracy", "method").iloc[0]
+    half = 2.262157 * math.sqrt(3.200556 / 10)
+    assert (first["runs"], first["mean"]) == (10, pytest.approx(0.75))
+    assert first["sd"] == pytest.approx(math.sqrt(3.200556), rel=1e-6)
+    assert (first["low"], first["high"]) == pytest.approx((0.75 - half, 0.75 + half), rel=1e-6)
+
+
+def with_p(p):
+    """Two differences whose paired t test has this p: with one degree of freedom, t = cot(pi p / 2)."""
+    t = 1 / math.tan(math.pi * p / 2)
+    return np.array([t - 1, t + 1])
+
+
+def test_holm_correction_of_four_p_values():
+    # Holm (1979). By hand, for 0.01, 0.04, 0.03, 0.005: sorted and times 4, 3, 2, 1 they are 0.02, 0.03, 0.06, 0.04;
+    # and none may be smaller than the one before it, so the last becomes 0.06.
+    settings = {name: with_p(p) for name, p in zip("abcd", (0.01, 0.04, 0.03, 0.005), strict=True)}
+    frame = compare(study(plain=[0, 0], **settings))
+    assert list(frame["p"]) == pytest.approx([0.01, 0.04, 0.03, 0.005])
+    assert list(frame["p_holm"]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert list(frame["verdict"]) == ["better", "not resolved", "not resolved", "better"]
+
+
+def test_all_comparisons_of_a_call_are_one_family():
+    runs = pd.concat([study(plain=[0, 0], a=with_p(p)).assign(hidden=p) for p in (0.02, 0.03)])
+    frame = compare(runs, within="hidden")
+    assert list(frame["p_holm"]) == pytest.approx([0.04, 0.04])
+    assert list(frame["hidden"]) == [0.02, 0.03]
+
+
+def of_effect(effect, pairs):
+    """Differences with mean `effect` and standard deviation 1."""
+    values = np.arange(pairs) - (pairs - 1) / 2
+    return effect + values / values.std(ddof=1)
+
+
+@pytest.mark.parametrize(("effect", "in_all"), [(0.5, 34), (0.2, 199), (0.8, 15)])
+def test_more_seeds_by_cohens_power_analysis(effect, in_all):
+    # Pairs for 80% power at 5%, two-sided, as in G*Power (Faul et al. 2007) and R's pwr, which prints n = 33.36713 for
+    # an effect of 0.5 (Cohen 1988); likewise 198.15 and 14.30.
+    (row,) = compare(study(plain=[0] * 5, BN=of_effect(effect, 5))).itertuples()
+    assert (row.verdict, row.more_seeds) == ("not resolved", in_all - 5)
+
+
+def test_more_seeds_of_several_comparisons_plans_for_their_share_of_the_level():
+    frame = compare(study(plain=[0] * 5, BN=of_effect(0.5, 5), dropout=of_effect(-0.5, 5)))
+    # An independent oracle: average the chance to pass over the chi-squared distribution of the spread.
+    more = int(frame["more_seeds"][0])
+    assert power_by_integration(0.5, 5 + more, 0.025) >= 0.8 > power_by_integration(0.5, 5 + more - 1, 0.025)
+    assert frame["more_seeds"][1] == more
+
+
+def power_by_integration(effect, pairs, alpha):
+    freedom = pairs - 1
+    spread = np.sqrt(stats.chi2.ppf((np.arange(100_000) + 0.5) / 100_000, freedom) / freedom)
+    return stats.norm.sf(stats.t.isf(alpha / 2, freedom) * spread - effect * math.sqrt(pairs)).mean()
+
+
+def test_more_seeds_is_right_where_scipys_two_sided_power_is_nan():
+    frame = compare(study(plain=[0] * 2, **{f"s{i}": of_effect(5, 2) for i in range(9)}))
+    assert set(frame["verdict"]) == {"not resolved"}
+    assert set(frame["more_seeds"]) == {2}
+    assert power_by_integration(5, 4, 0.05 / 9) >= 0.8 > power_by_integration(5, 3, 0.05 / 9)
+
+
+def test_more_seeds_is_infinite_above_a_thousand():
+    assert compare(study(plain=[0] * 5, BN=of_effect(0.01, 5)))["more_seeds"][0] == math.inf
+
+
+# Approval of the President's performance by 1600 Americans in two surveys (Agresti 1990, p. 350):
+# 794 approved twice, 150 in the first only, 86 in the second only, 570 never.
+def answers(both, only_a, only_b, neither):
+    """y_true, a and b with these counts, as classes 7 (right) and 1 (wrong)."""
+    a = [7] * both + [7] * only_a + [1] * only_b + [1] * neither
+    b = [7] * both + [1] * only_a + [7] * only_b + [1] * neither
+    return [7] * len(a), a, b
+
+
+def test_mcnemar_of_agrestis_surveys():
+    result = evidence.mcnemar(*answers(794, 150, 86, 570))
+    assert (result.only_a, result.only_b, result.verdict) == (150, 86, "worse")
+    assert result.difference == pytest.approx(880 / 1600 - 944 / 1600)
+    # Agresti: z squared = 17.36, p = 0.00003 (approximate test); interval -0.06 to -0.02.
+    assert result.p == pytest.approx(2 * sum(math.comb(236, k) for k in range(87)) / 2**236, rel=1e-9)
+    assert result.p == pytest.approx(stats.chi2.sf(17.36, 1), rel=0.25)
+    assert (round(result.low, 2), round(result.high, 2)) == (-0.06, -0.02)
+
+
+def test_mcnemar_interval_of_agresti_and_min():
+    # The example of R's PropCIs::diffpropci.mp: counts 40 and 20 among 160 give -0.21601726 to -0.03089632.
+    result = evidence.mcnemar(*answers(50, 40, 20, 50))
+    assert (result.low, result.high) == pytest.approx((-0.21601726, -0.03089632), abs=5e-9)
+    assert result.difference == -20 / 160
+
+
+def test_mcnemar_by_hand():
+    # One against eight: p = 2 (1 + 9) / 2^9.
+    result = evidence.mcnemar(*answers(3, 1, 8, 4))
+    assert (result.p, result.verdict) == (pytest.approx(20 / 512), "better")
+    assert evidence.mcnemar(*answers(3, 0, 6, 0)).p == pytest.approx(2 / 64)
+    assert evidence.mcnemar(*answers(3, 5, 0, 0)).verdict == "not resolved", "p = 2 / 32"
+
+
+def test_mcnemar_of_networks_that_never_disagree():
+    result = evidence.mcnemar(*answers(5, 0, 0, 5))
+    assert (result.difference, result.p, result.verdict) == (0, 1, "not resolved")
+    assert result.low == -result.high < 0, "equal on these images is not equal on all"
+
+
+def test_mcnemar_counts_right_answers_only():
+    # Two different wrong answers are no disagreement about what is right.
+    result = evidence.mcnemar([1, 1, 2], [1, 5, 2], [1, 6, 3])
+    assert (result.only_a, result.only_b) == (1, 0)
+
+
+def test_mcnemar_interval_stays_within_possible_differences():
+    assert evidence.mcnemar(*answers(0, 0, 3, 0)).high == 1
+    assert evidence.mcnemar(*answers(0, 3, 0, 0)).low == -1
+
+
+# Properties
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(1)
+
+
+def test_a_shift_of_all_runs_changes_no_comparison(rng):
+    runs = random_study(rng)
+    moved = runs.assign(test_accuracy=runs["test_accuracy"] + 3)
+    pd.testing.assert_frame_equal(compare(runs, within="hidden"), compare(moved, within="hidden"))
+
+
+def test_what_differs_between_seeds_only_is_no_spread(rng):
+    runs = random_study(rng)
+    moved = runs.assign(test_accuracy=runs["test_accuracy"] + 5 * runs["seed"])
+    pd.testing.assert_frame_equal(compare(runs, within="hidden"), compare(moved, within="hidden"))
+
+
+def test_exchanging_setting_and_reference_flips_the_sign(rng):
+    runs = random_study(rng, settings=("plain", "BN"), cells=("a",), gain=2.0)
+    (there,), (back,) = compare(runs).to_dict("records"), compare(runs, to="BN").to_dict("records")
+    assert there["difference"] == pytest.approx(-back["difference"])
+    assert (there["low"], there["high"]) == pytest.approx((-back["high"], -back["low"]))
+    assert there["p"] == pytest.approx(back["p"])
+    assert (there["verdict"], back["verdict"]) == ("better", "worse")
+
+
+def test_the_order_of_the_rows_does_not_matter(rng):
+    runs = random_study(rng)
+    keys = ["hidden", "setting"]
+    shuffled = runs.sample(frac=1, random_state=1)
+    frames = [compare(frame, within="hidden").sort_values(keys, ignore_index=True) for frame in (runs, shuffled)]
+    pd.testing.assert_frame_equal(*frames)
+
+
+def test_rows_come_in_order_of_first_appearance(rng):
+    runs = random_study(rng, settings=("z", "plain", "a"), cells=("y", "x"))
+    frame = compare(runs, within="hidden")
+    assert list(zip(frame["hidden"], frame["setting"], strict=True)) == list(itertools.product("yx", "za"))
+    summary = evidence.summary(runs, "test_accuracy", ["hidden", "method"])
+    expected = list(itertools.product("yx", ("z", "plain", "a")))
+    assert list(zip(summary["hidden"], summary["method"], strict=True)) == expected
+
+
+def test_columns(rng):
+    frame = compare(random_study(rng).assign(depth=1), within=["hidden", "depth"])
+    assert list(frame.columns) == [
+        "hidden", "depth", "setting", "reference", "pairs", "difference", "low", "high", "p", "p_holm", "verdict",
+        "more_seeds",
+    ]  # fmt: skip
+    assert frame.attrs == {"metric": "test_accuracy", "confidence": 0.95}
+
+
+def test_holm_keeps_the_order_and_only_adds(rng):
+    frame = compare(random_study(rng, cells="abcdefgh", gain=1.0), within="hidden").sort_values("p")
+    assert frame["p_holm"].is_monotonic_increasing
+    assert (frame["p_holm"] >= frame["p"]).all()
+    assert frame["p_holm"].max() <= 1
+
+
+@pytest.mark.parametrize("metric", ["test_loss", "seconds", "error_rate"])
+def test_of_a_loss_less_is_better(metric):
+    runs = study(**SLEEP).rename(columns={"test_accuracy": metric})
+    assert list(compare(runs, metric=metric)["verdict"]) == ["worse"]
+    assert list(compare(runs, metric=metric, higher_is_better=True)["verdict"]) == ["better"]
+    assert list(compare(study(**SLEEP), higher_is_better=False)["verdict"]) == ["worse"]
+
+
+def test_confidence_sets_interval_and_verdict():
+    strict = compare(study(**SLEEP), confidence=0.999).iloc[0]  # p = 0.0028
+    half = stats.t.isf(0.0005, 9) * 1.58 / 4.062128
+    assert (strict["low"], strict["high"]) == pytest.approx((1.58 - half, 1.58 + half), rel=1e-5)
+    assert strict["verdict"] == "not resolved"
+    assert strict["more_seeds"] > compare(study(**SLEEP), confidence=0.998).iloc[0]["more_seeds"] > 0
+
+
+def test_pairs_by_several_columns(rng):
+    runs = random_study(rng, settings=("plain", "BN"), cells=("a", "b"))
+    assert compare(runs, pair=["hidden", "seed"])["pairs"][0] == 12
+
+
+def test_equal_runs_differ_by_nothing():
+    (row,) = compare(study(plain=[0.5, 0.25], BN=[0.5, 0.25])).itertuples()
+    assert (row.difference, row.low, row.high, row.p, row.verdict) == (0, 0, 0, 1, "not resolved")
+    assert row.more_seeds == math.inf
+
+
+def test_rounding_is_no_spread():
+    (row,) = compare(study(plain=[0.3, 0.6, 0.7], BN=[0.1 + 0.2, 0.6, 0.7])).itertuples()
+    assert (row.difference, row.p) == (0, 1)
+
+
+def test_the_runs_are_left_as_they_were(rng):
+    runs = random_study(rng)
+    before = runs.copy()
+    compare(runs, within="hidden")
+    evidence.summary(runs, "test_accuracy", "hidden")
+    pd.testing.assert_frame_equal(runs, before)
+
+
+def test_none_is_a_setting():
+    runs = study(**SLEEP).replace({"method": {"plain": None}})
+    (row,) = compare(runs, to=None).itertuples()
+    assert (row.setting, row.reference, row.pairs) == ("BN", "None", 10)
+    rates = compare(RUNS.assign(rate=[0.1] * 3 + [None] * 3), by="rate", to=0.1)
+    assert rates["setting"][0] == "None"
+
+
+def test_summary_of_single_runs_has_no_spread():
+    frame = evidence.summary(study(plain=[0.5], BN=[0.6, 0.6]), "test_accuracy", "method")
+    assert list(frame["runs"]) == [1, 2]
+    assert frame[["sd", "low", "high"]].iloc[0].isna().all()
+    assert list(frame[["sd", "low", "high"]].iloc[1]) == pytest.approx([0, 0.6, 0.6])
+
+
+# Simulation: is the promise of 95% kept?
+
+STUDIES = 300
+
+
+def test_intervals_cover_the_true_difference_as_often_as_they_say(rng):
+    # One call, so each study is a comparison; what belongs to the seed is the same in both settings.
+    seeds = 4
+    luck = rng.normal(size=(STUDIES, seeds))
+    values = {"plain": luck, "BN": luck + 0.3 + rng.normal(size=(STUDIES, seeds))}
+    rows = [
+        {"study": i, "method": method, "seed": seed, "test_accuracy": array[i, seed]}
+        for method, array in values.items()
+        for i, seed in np.ndindex(STUDIES, seeds)
+    ]
+    frame = compare(pd.DataFrame(rows), within="study")
+    covered = np.mean((frame["low"] < 0.3) & (frame["high"] > 0.3))
+    assert abs(covered - 0.95) < 3 * math.sqrt(0.95 * 0.05 / STUDIES)
+
+
+def test_where_nothing_differs_few_studies_find_anything(rng):
+    # Seven comparisons in each study: without correction more than one study in six would "find" a difference.
+    studies, found, uncorrected = 100, 0, 0
+    for _ in range(studies):
+        frame = compare(random_study(rng, "abcdefgh", cells=("x",), seeds=4), to="a")
+        found += any(frame["verdict"] != "not resolved")
+        uncorrected += any(frame["p"] < 0.05)
+    limit = 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
+    assert found / studies < limit < uncorrected / studies
+
+
+# Refusals
+
+RUNS = study(plain=[0.5, 0.6, 0.7], BN=[0.6, 0.8, 0.7])
+
+
+@pytest.mark.parametrize(
+    ("runs", "options", "message"),
+    [
+        (study(plain=[0.5], BN=[0.6]), {}, "one run each cannot tell a difference from luck, so record more seeds"),
+        (study(plain=[0.5, 0.6], BN=[0.6]), {}, "too few runs to compare BN with plain"),
+        (RUNS.iloc[:0], {}, "no runs to look at"),
+        (RUNS, {"metric": "accuracy"}, "no column accuracy; there are method, seed, test_accuracy"),
+        (RUNS, {"within": "depth"}, "no column depth"),
+        (RUNS, {"pair": "fold"}, "no column fold"),
+        (RUNS, {"within": "method"}, "method is asked for twice"),
+        (RUNS, {"metric": "name"}, "name does not hold numbers"),
+        (RUNS, {"to": "GN"}, "No run has method GN.*there are plain, BN"),
+        (RUNS.iloc[:3], {}, "All runs have method plain"),
+        (RUNS, {"confidence": 95}, "between 0 and 1"),
+        (RUNS.iloc[:-1], {}, "These runs of plain have no partner among those of BN: seed 3; record"),
+        (RUNS.iloc[1:], {}, "These runs of BN have no partner among those of plain: seed 1; record"),
+        (RUNS.assign(depth=[1, 1, 1, 2, 2, 2]), {"within": "depth"}, "no run with depth 2, method plain"),
+        (pd.concat([RUNS, RUNS.iloc[:1]]), {}, "2 runs have method plain, seed 1.*`within`"),
+        (RUNS.assign(test_accuracy=[1, 2, math.nan, math.inf, 3, 4]), {}, "2 of 6 values of test_accuracy are not"),
+        (study(plain=[0.5, 0.6], BN=[0.6, 0.7]), {}, "BN and plain differ by the same amount in all 2 pairs"),
+    ],
+)
+def test_compare_refuses(runs, options, message):
+    runs = runs.assign(name="x")
+    if "accuracy;" in message:
+        runs = runs.drop(columns="name")
+    with pytest.raises(LabError, match=message):
+        compare(runs, **options)
+
+
+def test_a_refusal_says_where():
+    runs = pd.concat([RUNS.assign(hidden=32), RUNS.iloc[:-1].assign(hidden=64)])
+    with pytest.raises(LabError, match=r"of BN \(hidden 64\): seed 3;"):
+        compare(runs, within="hidden")
+
+
+def test_summary_refuses_what_is_not_finite():
+    with pytest.raises(LabError, match="1 of 6 values"):
+        evidence.summary(RUNS.assign(test_accuracy=[1, 2, math.nan, 4, 5, 6]), "test_accuracy", "method")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (([1, 2], np.zeros((2, 10)), np.zeros((2, 10))), r"\(2, 10\).*argmax"),
+        (([1, 2], [1, 2], [1]), r"\(2,\) and \(1,\)"),
+        (([], [], []), "n classes"),
+        (([1, 2], [0.1, 0.9], [1, 2]), "whole numbers"),
+        (([1, 2], [1, 2], [1, math.nan]), "whole numbers"),
+    ],
+)
+def test_mcnemar_refuses(arrays, message):
+    with pytest.raises(LabError, match=message):
+        evidence.mcnemar(*arrays)
+
+
+def test_mcnemar_takes_whole_floats():
+    assert evidence.mcnemar([1.0, 2.0], [1, 1], np.array([1, 2], dtype=np.uint8)).only_b == 1
+
+
+# Tables
+
+COMPARISONS = pd.DataFrame(
+    {
+        "hidden": ["<32>", "64", "128"],
+        "setting": "BN",
+        "reference": "plain",
+        "pairs": [5, 5, 1200],
+        "difference": [0.00123, -0.04, -0.00001],
+        "low": [-0.00123, -0.05, -0.1],
+        "high": [0.0034, -0.03, 0.1],
+        "p": [0.0044, 0.00001, 1.0],
+        "p_holm": [0.0088, 0.00003, 1.0],
+        "verdict": ["not resolved", "worse", "not resolved"],
+        "more_seeds": [1, math.nan, math.inf],
+    }
+)
+
+
+def test_table_of_comparisons_as_text():
+    assert str(evidence.table(COMPARISONS.drop(columns=["reference", "p_holm"]))).splitlines() == [
+        "+--------+---------+-------+------------+--------------------+---------+----------------------------------+",
+        "| hidden | setting | seeds | difference |       95% interval |       p | verdict                          |",
+        "+--------+---------+-------+------------+--------------------+---------+----------------------------------+",
+        "| <32>   | BN      |     5 |     0.0012 |  [-0.0012, 0.0034] |   0.004 | not resolved (1 more seed)       |",
+        "| 64     | BN      |     5 |    -0.0400 | [-0.0500, -0.0300] | < 0.001 | worse                            |",
+        "| 128    | BN      | 1,200 |     0.0000 |  [-0.1000, 0.1000] |   1.000 | not resolved (> 1000 more seeds) |",
+        "+--------+---------+-------+------------+--------------------+---------+----------------------------------+",
+    ]
+    assert evidence.table(COMPARISONS).field_names == [
+        "hidden", "setting", "reference", "seeds", "difference", "95% interval", "p", "Holm p", "verdict",
+    ]  # fmt: skip
+
+
+def test_table_as_html_is_escaped_and_aligned():
+    html = evidence.table(COMPARISONS[["hidden", "p"]].iloc[1:2].assign(hidden="<b>"))._repr_html_()
+    cell = '<td style="padding-left: 1em; padding-right: 1em; text-align: {}; vertical-align: top">{}</td>'
+    assert [line.strip() for line in html.splitlines() if "<td" in line] == [
+        cell.format("left", "&lt;b&gt;"),
+        cell.format("right", "&lt; 0.001"),
+    ]
+    assert html.startswith("<table") and "script" not in html
+
+
+def test_table_of_runs():
+    runs = pd.DataFrame(
+        {
+            "rate": [0.1, 1e-05],
+            "norm": [True, False],
+            "test_loss": [0.123456, math.nan],
+            "seconds": [1234.56, 7.0],
+            "parameters": [318010, 10],
+            "history": [{"loss": [1.0]}] * 2,
+        }
+    )
+    rows = evidence.table(runs).rows
+    assert evidence.table(runs).field_names == ["rate", "norm", "test loss", "seconds", "parameters"]
+    assert rows == [["0.1", "True", "0.1235", "1,234.6", "318,010"], ["1e-05", "False", "", "7.0", "10"]]
+
+
+def test_table_of_a_summary():
+    frame = evidence.summary(study(plain=[0.5], BN=[0.5, 0.75]), "test_accuracy", "method")
+    made = evidence.table(frame)
+    assert made.field_names == ["method", "runs", "mean", "sd", "95% interval"]
+    assert made.rows == [
+        ["plain", "1", "0.5000", "", "one run"],
+        ["BN", "2", "0.6250", "0.1768", "[-0.9633, 2.2133]"],
+    ]
+
+
+def test_table_has_the_digits_of_the_metric_and_the_level_of_the_interval():
+    runs = study(plain=[1, 2, 4], BN=[11, 12, 15]).rename(columns={"test_accuracy": "seconds"})
+    made = evidence.table(compare(runs, metric="seconds", confidence=0.9))
+    assert made.get_csv_string().splitlines()[1].startswith('BN,plain,3,10.3,"[9.4, 11.3]"')
+    assert "90% interval" in made.field_names
+
+
+def test_table_of_mcnemar():
+    made = evidence.table(evidence.mcnemar(*answers(794, 150, 86, 570)))
+    assert made.field_names == ["only a", "only b", "difference", "95% interval", "p", "verdict"]
+    assert made.rows == [["150", "86", "-0.0400", "[-0.0587, -0.0212]", "< 0.001", "worse"]]
+
+
+def test_table_leaves_the_frame_as_it_was():
+    before = COMPARISONS.copy()
+    evidence.table(COMPARISONS)
+    pd.testing.assert_frame_equal(COMPARISONS, before)
+
+
+def test_mcnemar_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        evidence.mcnemar([1], [1], [2]).p = 0.0
+
+
+def test_importing_is_cheap():
+    heavy = {"scipy", "pandas", "statsmodels", "prettytable", "keras"}
+    code = f"import sys; from labkit import evidence; sys.exit(len({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
