@@ -1,4 +1,4 @@
-"""The `labs` command: open, run, test, doctor, data, bench, links."""
+"""The `labs` command: open, run, test, record, doctor, data, bench, links."""
 
 import argparse
 import os
@@ -57,6 +57,10 @@ def _parser():
     command.add_argument("--jobs", type=_count, help="labs at a time; by default one per core, if memory allows")
     command.add_argument("--threads", type=_count, help="threads per lab; by default 1 if labs run side by side")
     add("test", "Test everything: labkit, and each lab's outputs against the stored ones. Takes pytest's options.")
+    command = add("record", "Train the runs of the labs' studies that are not recorded yet, or were with other code.")
+    command.add_argument("labs", nargs="*", metavar="NN", help="numbers of labs; all by default")
+    command.add_argument("--jobs", type=_count, help="runs at a time; by default one per core, if memory allows")
+    command.add_argument("--check", action="store_true", help="train nothing; fail if a record is not complete")
     add("doctor", "Check this computer and this installation.")
     command = add("data", "Show where MNIST comes from; download it if it is nowhere.")
     command.add_argument("--fetch", action="store_true", help="put MNIST into the cache folder for offline use")
@@ -143,6 +147,28 @@ def _refuse_wrong_path(places):
         raise LabError(f"LABKIT_DATA leads to {path}, which {state}: correct LABKIT_DATA, or unset it.")
 
 
+def _record(chosen):
+    from labkit import study
+
+    studies = [one for lab in runner.find_labs(chosen.labs) for one in study.of_notebook(lab)]
+    if not studies:
+        raise LabError("These labs have no studies, so there is nothing to record.")
+    if chosen.check:
+        complaints = [one.complaint() for one in studies if not one.status().complete]
+        print("\n".join(complaints) or f"All {len(studies)} records are complete.")
+        return 1 if complaints else 0
+    if not _have_mnist():
+        raise LabError("Studies are recorded on MNIST, which is not here: see `labs data`.")
+    for one in studies:
+        try:
+            trained = one.record(chosen.jobs)
+        except KeyboardInterrupt:
+            print("\nStopped. What had ended is recorded; `labs record` goes on from there.", file=sys.stderr)
+            return 130
+        print(f"{one.name}: {len(one.grid())} runs recorded, {trained} of them now.", flush=True)
+    return 0
+
+
 def _doctor(_):
     from labkit import doctor
 
@@ -181,6 +207,7 @@ COMMANDS = {
     "open": _open,
     "run": _run,
     "test": _test,
+    "record": _record,
     "doctor": _doctor,
     "data": _data,
     "bench": _bench,
