@@ -3,6 +3,7 @@
     labs bench                 imports, training and labs: about five minutes
     labs bench --test          `labs test` as well
     labs bench imports labs    only these parts
+    labs bench study           a study against a plain loop of `fit`: ten minutes
 
 Times are medians with their range; two ways of doing one thing are run in turn and compared as a ratio, because a
 machine's speed drifts. Keep the machine quiet meanwhile.
@@ -107,6 +108,41 @@ def labs():
     print(table)
 
 
+STUDY = """
+import tempfile, time
+from labkit import runner, study
+if __name__ == "__main__":
+    whole = next(s for s in study.of_notebook(*runner.find_labs(["02"])) if s.name == "02.nine")
+    options = whole.options | {"hidden": ["256-64", "512-256-128"]}
+    schedule = {"epochs": whole.epochs, "batch_size": whole.batch_size}
+    build, load = whole.functions["build"], whole.functions["load"]
+    part = study.Study("00.bench", build, load, options, seeds=[1], where=tempfile.mkdtemp(), **schedule)
+    start = time.perf_counter()
+    RUN
+    print(time.perf_counter() - start)
+"""
+LOOP = """
+    import keras
+    for chosen, seed in part.grid():
+        keras.utils.set_random_seed(seed)
+        mnist = load(chosen["n_train"])
+        model = build(chosen["hidden"], chosen["method"])
+        validation = (mnist.x_valid, mnist.y_valid)
+        model.fit(mnist.x_train, mnist.y_train, validation_data=validation, verbose=0, **schedule)
+        for x, y in ((mnist.x_train, mnist.y_train), validation, (mnist.x_test, mnist.y_test)):
+            model.evaluate(x, y, verbose=0)
+"""
+
+
+def study():
+    """A part of lab 02's nine networks, full schedule: a study against a plain loop of `fit`, as a ratio of times."""
+    plain, ours = [], []
+    for _ in range(2):
+        plain.append(measure(STUDY.replace("    RUN", LOOP)))
+        ours.append(measure(STUDY.replace("RUN", "part.record()")))
+        print(f"plain loop {plain[-1]:.0f} s, study {ours[-1]:.0f} s, ratio {plain[-1] / ours[-1]:.2f}", flush=True)
+
+
 def test():
     """Seconds of the whole `labs test`."""
     start = time.perf_counter()
@@ -117,7 +153,7 @@ def test():
 
 
 def main():
-    parts = {"imports": imports, "training": training, "labs": labs, "test": test}
+    parts = {"imports": imports, "training": training, "labs": labs, "study": study, "test": test}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help="what to measure (everything but `test`)")
     parser.add_argument("--test", action="store_true", help="measure `labs test` too")
