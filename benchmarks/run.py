@@ -134,7 +134,7 @@ LOOP = """
 
 
 def study():
-    """Lab 02's nine networks with one seed, full schedule: a study against a plain loop of `fit`, as a ratio of times."""
+    """Lab 02's nine networks, one seed, all epochs: a study against a plain loop of `fit`, as a ratio of times."""
     plain, ours = [], []
     for _ in range(2):
         plain.append(measure(STUDY.replace("    RUN", LOOP)))
