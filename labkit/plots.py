@@ -16,6 +16,14 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = (
 )  # fmt: skip
 PALETTE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 VERDICTS = (("better", GREEN, "^"), ("worse", VERMILION, "v"), ("not resolved", BLACK, "o"))  # colour, marker
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DIAGNOSIS = (  # column of a diagnosis, title, scale, which layer stands for all of one depth
+    ("spread", "spread of outputs over images", "log", "last"),
+    ("saturated", "share of saturated outputs (dotted: dead units)", "linear", "activation"),
+    ("weight_gradient", "norm of gradient by weights", "log", "kernel"),
+    ("output_gradient", "norm of gradient by outputs", "log", "last"),
+    ("update_ratio", "norm of update / norm of parameters", "log", "kernel"),
+)
 SIDE = 28  # pixels along each edge of an image
 
 
@@ -190,6 +198,109 @@ def intervals(comparisons, ax=None):
     describe(ax, f"Dots with bars: difference in {metric} and its interval, setting minus {minus}, for "
                  f"{'; '.join(labels)}. A line marks no difference.")  # fmt: skip
     return ax
+
+
+def diagnosis(diagnoses, axes=None):
+    """Draw what `diagnose` found as a panel of small plots over the depth, a line for each model.
+
+    diagnoses: a Diagnosis, or a dict of label -> Diagnosis to compare several. Depth counts the layers with a kernel,
+        so that models with and without normalization share an axis. Of the layers at one depth, the last one's output
+        counts, and the weights of the one with the kernel. axes: 4 matplotlib Axes, or 5 where update ratios are known.
+    Values that a logarithmic axis cannot hold are marked: crosses at the bottom for 0, stars at the top for NaN and
+    infinity. Returns the axes as a list.
+    Raises ValueError where there are no diagnoses, or the number of axes is another.
+    """
+    several = isinstance(diagnoses, dict)
+    named = {str(label): one for label, one in diagnoses.items()} if several else {"": diagnoses}
+    if not named:
+        raise ValueError("plots.diagnosis got no diagnosis to draw.")
+    panels = [panel for panel in DIAGNOSIS if any(panel[0] in one.layers for one in named.values())]
+    given = axes is not None
+    axes = list(axes) if given else _panel_axes(len(panels))
+    if len(axes) != len(panels):
+        raise ValueError(f"plots.diagnosis draws {len(panels)} plots; it got {len(axes)} axes.")
+    styles = {
+        label: {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "markersize": 5}
+        for i, label in enumerate(named)
+    }
+    marks = set().union(*(_small_plot(ax, named, styles, panel) for ax, panel in zip(axes, panels, strict=True)))
+    for ax in axes[-2:]:
+        ax.set_xlabel("depth (layers with a kernel)")
+        ax.xaxis.set_tick_params(labelbottom=True)
+    keys = [plt.Line2D([], [], label=label, **styles[label]) for label in named if several]
+    keys += [plt.Line2D([], [], label=text, marker=sign, linestyle="", color=BLACK) for text, sign in sorted(marks)]
+    if keys and given:
+        axes[0].legend(handles=keys, fontsize="small")
+    elif keys:
+        columns = min(4, max(1, 100 // (max(len(key.get_label()) for key in keys) + 6)))
+        axes[0].figure.legend(handles=keys, loc="outside upper center", ncols=columns, fontsize="small")
+    of = " of " + ", ".join(named) if several else ""
+    describe(axes[0], f"Small plots over the depth{of}: {'; '.join(title for _, title, _, _ in panels)}.")
+    return axes
+
+
+def _small_plot(ax, named, styles, panel):
+    """Draw one column of several diagnoses over the depth. Returns the extra marks it has used, as (text, sign)."""
+    (column, title, scale, which), marks = panel, set()
+    for i, (label, one) in enumerate(named.items()):
+        if column not in one.layers:
+            continue
+        values, style = _at_depths(one.layers, column, which), styles[label]
+        if scale == "linear":
+            ax.plot(values.index, values, **style)
+            dead = _at_depths(one.layers, "dead", which)
+            ax.plot(dead.index, dead, ":", color=style["color"])
+            continue
+        shown = values.where(np.isfinite(values) & (values > 0))
+        ax.plot(shown.index, shown, **style)
+        for text, sign, depths, height in (
+            ("exactly 0", "x", values.index[values == 0], 0.05 + 0.06 * i),
+            ("not finite", "*", values.index[~np.isfinite(values)], 0.95 - 0.06 * i),
+        ):
+            if len(depths):
+                marks.add((text, sign))
+                ax.plot(depths, [height] * len(depths), sign, color=style["color"], transform=ax.get_xaxis_transform())
+    ax.set_title(title)
+    if scale == "linear":
+        ax.set_ylim(-0.04, 1.04)
+    else:
+        _log_axis(ax)
+    ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    return marks
+
+
+def _panel_axes(count):
+    """Axes for `count` small plots in two columns, as a list."""
+    rows = -(-count // 2)
+    _, grid = plt.subplots(rows, 2, figsize=(9, 2.5 * rows + 0.5), layout="constrained", sharex=True)
+    for spare in grid.flat[count:]:
+        spare.set_axis_off()
+    return list(grid.flat[:count])
+
+
+def _at_depths(layers, column, which):
+    """A column of a diagnosis as a Series over the depth, of the layer that stands for all of one depth.
+
+    which: "last"; "kernel", which is the first; "activation", the last one with a value.
+    """
+    layers = layers[layers["depth"] > 0]
+    if which == "activation":
+        return layers.groupby("depth")[column].last()
+    chosen = layers.drop_duplicates("depth", keep="last" if which == "last" else "first")
+    if which == "kernel":
+        chosen = chosen[chosen["parameters"] > 0]  # frozen ones have no gradient
+    return chosen.set_index("depth")[column]
+
+
+def _log_axis(ax):
+    """A logarithmic y axis on which at least two powers of ten are marked, with room for marks at both ends."""
+    values = np.concatenate([line.get_ydata() for line in ax.lines if line.get_transform() == ax.transData])
+    values = values[np.isfinite(values)]
+    low, high = np.log10([values.min(), values.max()]) if len(values) else (0, 0)
+    if np.floor(high) - np.ceil(low) < 1:
+        low, high = np.floor(low), np.floor(low) + max(1, np.ceil(high) - np.floor(low))
+    margin = 0.08 * (high - low)
+    ax.set(yscale="log", ylim=(10 ** (low - margin), 10 ** (high + margin)))
 
 
 def live(metric="loss"):

@@ -13,6 +13,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 
 from labkit import plots
+from labkit.diagnose import Diagnosis
 
 RUN = {
     "loss": [1.0, 0.5, 0.3],
@@ -218,6 +219,7 @@ def test_a_notebook_stores_the_alt_text():
 
 LIVE = """
 from labkit import plots
+from labkit.diagnose import Diagnosis
 plots.use_style()
 callback = plots.live()
 callback.on_train_begin()
@@ -296,6 +298,122 @@ def test_intervals_refuses_other_tables():
         plots.intervals(comparisons().drop(columns=["difference", "verdict"]))
     with pytest.raises(ValueError, match="no comparisons"):
         plots.intervals(comparisons().iloc[:0])
+
+
+def examined(updates=False, **columns):
+    """What `diagnose` gives for a dense layer with normalization and activation, a dropout and a softmax layer."""
+    nan = np.nan
+    frame = pd.DataFrame(
+        {
+            "depth": [0, 1, 1, 1, 1, 2],
+            "parameters": [0, 20, 4, 0, 0, 30],
+            "spread": [1.0, 0.1, 1.1, 0.4, 0.5, 0.2],
+            "saturated": [nan, nan, nan, 0.6, nan, nan],
+            "dead": [nan, nan, nan, 0.25, nan, nan],
+            "weight_gradient": [nan, 0.3, 0.1, nan, nan, 0.01],
+            "output_gradient": [9.0, 8.0, 7.0, 6.0, 5.0, 0.05],
+            **({"update_ratio": [nan, 1e-3, 1e-2, nan, nan, 1e-5]} if updates else {}),
+            **columns,
+        }
+    )
+    return Diagnosis(frame, 2.3, 0.1, 2.3, 0.1, 2.3)
+
+
+def points(line):
+    return dict(zip(map(int, line.get_xdata()), line.get_ydata(), strict=True))
+
+
+def test_diagnosis_draws_the_layer_that_stands_for_each_depth():
+    drawn = [[points(line) for line in ax.lines] for ax in plots.diagnosis(examined(updates=True))]
+    last, kernel = [{1: 0.5, 2: 0.2}], [{1: 0.3, 2: 0.01}]
+    activation, dead = drawn[1]
+    assert (drawn[0], drawn[2]) == (last, kernel)
+    assert drawn[3:] == [[{1: 5.0, 2: 0.05}], [{1: 1e-3, 2: 1e-5}]]
+    assert (activation[1], dead[1]) == (0.6, 0.25)
+
+
+def test_diagnosis_draws_shares_from_0_to_1_whatever_they_are():
+    low, high = plots.diagnosis(examined())[1].get_ylim()
+    assert -0.1 < low < 0
+    assert 1 < high < 1.1
+
+
+def test_diagnosis_has_a_plot_of_updates_only_where_they_are_known():
+    assert len(plots.diagnosis(examined())) == 4
+    axes = plots.diagnosis({"a": examined(), "b": examined(updates=True)})
+    assert [len(ax.lines) for ax in axes] == [2, 4, 2, 2, 1]
+    assert {axes[4].lines[0].get_color()} == {axes[0].lines[1].get_color()}, "each model keeps its colour"
+    assert all(ax.get_title() for ax in axes)
+    assert [bool(ax.get_xlabel()) for ax in axes] == [False, False, False, True, True]
+
+
+def test_models_of_a_diagnosis_differ_without_colour():
+    axes = plots.diagnosis({11: examined(), 4: examined()})
+    lines = axes[0].lines
+    (legend,) = axes[0].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["11", "4"]
+    assert [key.get_marker() for key in legend.get_lines()] == [line.get_marker() for line in lines]
+    assert len({line.get_marker() for line in lines}) == len({line.get_color() for line in lines}) == 2
+    assert not plots.diagnosis(examined())[0].figure.legends, "one model needs no name"
+
+
+def test_diagnosis_marks_what_a_logarithmic_axis_cannot_hold():
+    inf = np.inf
+    strange = {"spread": [1, 1, 1, 1, 0, 0.2], "output_gradient": [1, 1, 1, 1, np.nan, inf], "parameters": [0] * 6}
+    axes = plots.diagnosis({"strange": examined(**strange), "plain": examined()})
+    line, zeros, _ = axes[0].lines
+    assert np.isnan(points(line)[1])
+    assert points(line)[2] == 0.2
+    assert (zeros.get_marker(), list(zeros.get_xdata())) == ("x", [1])
+    _, stars, _ = axes[3].lines
+    assert (stars.get_marker(), list(stars.get_xdata())) == ("*", [1, 2])
+    assert [len(line.get_xdata()) for line in axes[2].lines] == [0, 2], "frozen layers have no gradient"
+    assert all(0 < line.get_ydata()[0] < 1 for line in (zeros, stars)), "inside the axes"
+    (legend,) = axes[0].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["strange", "plain", "exactly 0", "not finite"]
+
+
+@pytest.mark.parametrize("values", [[0.3, 0.4], [1.0, 1.0], [0.8, 1.2], [1e-7, 1e-3], [0, 0], [np.nan, np.nan]])
+def test_a_logarithmic_axis_of_a_diagnosis_has_two_powers_of_ten(values):
+    ax = plots.diagnosis(examined(spread=[1, 1, 1, 1, *values]))[0]
+    low, high = ax.get_ylim()
+    powers = [tick for tick in 10.0 ** np.arange(-9, 9) if low <= tick <= high]
+    assert len(powers) >= 2
+    assert all(low < value < high for value in values if value > 0)
+
+
+def test_the_legend_of_a_diagnosis_covers_no_plot_and_the_figure_fits_a_notebook():
+    axes = plots.diagnosis({f"a network of eleven layers, number {i}": examined() for i in range(7)})
+    figure = axes[0].figure
+    figure.canvas.draw()
+    legend = figure.legends[0].get_window_extent()
+    assert figure.get_figwidth() <= 9
+    assert 0 <= legend.x0 < legend.x1 <= figure.bbox.x1
+    assert all(ax.get_tightbbox().y1 <= legend.y0 for ax in axes)
+
+
+def test_depths_are_whole_numbers():
+    axes = plots.diagnosis(examined(depth=[0, 0, 0, 0, 0, 1]))
+    axes[0].figure.canvas.draw()
+    low, high = axes[2].get_xlim()
+    assert [tick for tick in axes[2].get_xticks() if low <= tick <= high] == [1]
+
+
+def test_diagnosis_in_axes_of_your_own_and_alt_text():
+    _, grid = plt.subplots(2, 2)
+    axes = plots.diagnosis({"plain": examined(), "BN": examined()}, grid.flat)
+    assert axes == list(grid.flat)
+    assert labels(axes[0]) == ["plain", "BN"]
+    text = plots.alt_text(axes[0].figure)
+    assert text.startswith("Small plots over the depth of plain, BN: spread of outputs")
+    assert not any(letter.isdigit() for letter in text)
+
+
+def test_diagnosis_refuses_other_axes_and_nothing():
+    with pytest.raises(ValueError, match="draws 5 plots; it got 4 axes"):
+        plots.diagnosis(examined(updates=True), plt.subplots(2, 2)[1].flat)
+    with pytest.raises(ValueError, match="no diagnosis"):
+        plots.diagnosis({})
 
 
 def test_plots_do_not_import_pandas():
