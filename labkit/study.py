@@ -601,5 +601,11 @@ def _label(options):
 
 
 def _several(texts):
-    """The different ones of these texts, in order."""
-    return "; ".join(dict.fromkeys(texts))
+    """The different ones of these texts, in order; of many, only the first few."""
+    different = list(dict.fromkeys(texts))
+    if len(different) > MANY:
+        different[MANY:] = [f"and {len(different) - MANY} more"]
+    return "; ".join(different)
+
+
+MANY = 4  # as many as a sentence can name

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import cases_lab02
 import cases_lab03
+import cases_lab04
+import cases_lab05
 import numpy as np
 import pytest
 
@@ -292,7 +294,7 @@ CASES = {
         (lambda o, n: 0, "is off"), (1 / 16, "is a function"),
     ]),
 }  # fmt: skip
-CASES |= cases_lab02.CASES | cases_lab03.CASES
+CASES |= cases_lab02.CASES | cases_lab03.CASES | cases_lab04.CASES | cases_lab05.CASES
 
 
 def made(answer):
@@ -333,7 +335,16 @@ def test_untouched_answers_are_not_wrong(name, capsys):
 
 
 @pytest.mark.parametrize(
-    "name", ["01.parameters", "01.standard-error", "02.penalty", "02.moving-mean-after", "02.paired-t", "06.plateau"]
+    "name",
+    [
+        "01.parameters",
+        "01.standard-error",
+        "02.penalty",
+        "02.moving-mean-after",
+        "02.paired-t",
+        "04.constant-loss",
+        "06.plateau",
+    ],
 )
 def test_untouched_functions_are_not_wrong(name, capsys):
     check(name, lambda *args: ...)
@@ -343,6 +354,11 @@ def test_untouched_functions_are_not_wrong(name, capsys):
 def test_a_half_filled_answer_is_not_wrong(capsys):
     check("01.weights", (317_600, ...))
     assert "not answered yet" in capsys.readouterr().out
+
+
+def test_a_network_is_no_function_that_builds_one(capsys):
+    check("04.deep-network", cases_lab04.network(), data=cases_lab04.DATA)
+    assert "give the function that builds one" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("variable", ["LABKIT_STRICT", "NBGRADER_EXECUTION"])

@@ -59,17 +59,21 @@ def exercise(name, hints, solution):
     return register
 
 
-def number_exercise(name, *, question, right, wrong, otherwise, hints, solution):
+def number_exercise(name, *, question, right, wrong, otherwise, hints, solution, tolerance=1e-9):
     """Register an exercise whose answer is the number `right`.
 
     wrong: dict of plausible wrong number -> what is wrong with it. otherwise: what to say to any other number.
+    tolerance: relative; larger where an answer may be rounded.
     """
 
     def judge(answer):
+        def is_about(other):
+            return math.isclose(value, other, rel_tol=tolerance)
+
         value = number(answer)
-        if math.isclose(value, right):
+        if is_about(right):
             return None
-        return next((complaint for mistake, complaint in wrong.items() if math.isclose(value, mistake)), otherwise)
+        return next((complaint for mistake, complaint in wrong.items() if is_about(mistake)), otherwise)
 
     judge.__doc__ = question
     return exercise(name, hints, solution)(judge)
