@@ -85,6 +85,8 @@ def _open(chosen):
 
 
 def _run(chosen):
+    from labkit import data
+
     labs = runner.find_labs(chosen.labs)
     width = max(len(lab.stem) for lab in labs)
     print(f"{'lab':{width}}  cells  claims  seconds  peak MB")
@@ -98,6 +100,8 @@ def _run(chosen):
         )
 
     results = runner.run(labs, chosen.jobs or runner.default_jobs(), chosen.threads, chosen.save, show)
+    if chosen.save and not any(state == "MNIST" for _, _, state in data.status()):
+        print("CAREFUL: these outputs were made without MNIST; those that are stored with the course were made on it.")
     failed = [result.name for result in results if result.failure is not None]
     print(f"{len(failed)} of {len(results)} FAILED: {', '.join(failed)}" if failed else f"All {len(results)} ok.")
     return 1 if failed else 0

@@ -103,6 +103,16 @@ def test_save_stores_outputs_of_labs_that_ran_and_of_no_others(folder, capsys):
     assert good.read_text("utf-8") == text, "a second run changes nothing"
 
 
+@pytest.mark.parametrize("state", ["MNIST", "no such file"])
+def test_stored_outputs_that_are_not_of_mnist_are_pointed_out(folder, monkeypatch, capsys, state):
+    monkeypatch.setattr(data, "status", lambda: [("LABKIT_DATA", "somewhere", state)])
+    write(folder / "01_good.ipynb", "6 * 7")
+    assert cli.main(["run", "--save"]) == 0
+    assert ("CAREFUL" in capsys.readouterr().out) == (state != "MNIST")
+    assert cli.main(["run"]) == 0
+    assert "CAREFUL" not in capsys.readouterr().out
+
+
 def test_kernels_are_this_python_in_the_labs_folder_whatever_the_user_has_installed(folder, monkeypatch):
     wrong = folder / "share" / "kernels" / "python3"
     wrong.mkdir(parents=True)
