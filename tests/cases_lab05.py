@@ -29,16 +29,23 @@ def overlapping(array):
     return np.lib.stride_tricks.sliding_window_view(array, (2, 2)).max(axis=(2, 3))
 
 
-def network(middle="GlobalMaxPooling2D", *, filters=(32, 64), units=64, outputs="softmax", last=10, side=28, scale=1):
-    """Source B's network with another layer in place of Flatten: a function that builds it."""
+def network(
+    middle="GlobalMaxPooling2D", *, filters=(32, 64), units=64, outputs="softmax", last=10, side=28, scale=1, **kept
+):
+    """Source B's network with another layer in place of Flatten: a function that builds it.
+
+    kept: what should have been left as it is: activation, padding of the convolutions; pool, whether there is pooling.
+    """
+    pooled, convolution = kept.pop("pool", True), {"activation": "relu"} | kept
 
     def build():
         from keras import Input, Sequential, layers
 
         model = Sequential([Input((side, side, 1))])
         for count in filters:
-            model.add(layers.Conv2D(count, 3, activation="relu"))
-            model.add(layers.MaxPooling2D(2))
+            model.add(layers.Conv2D(count, 3, **convolution))
+            if pooled:
+                model.add(layers.MaxPooling2D(2))
         model.add(layers.Rescaling(scale))
         model.add(getattr(layers, middle)())
         model.add(layers.Dense(units, activation="relu"))
@@ -126,6 +133,8 @@ CASES = {
         (network("Flatten"), "behind `Flatten`"), (rows_only, "still knows the place"), (dense, "two convolutions"),
         (network(filters=(16, 64)), "32 and 64 filters"), (network(outputs="linear"), "not probabilities"),
         (network(last=9), "each of ten digits"), (network(side=32), "this model wants"),
+        (network(padding="same"), "no padding"), (network(pool=False), "keep the pooling"),
+        (network(activation="linear"), "keep the ReLU"),
         (network(units=32), "parameters"), (network(scale=0), "too much of a good thing"),
         (lambda: 5, "returns a int"), (5, "is a function"),
         (lambda: None, "returns nothing"),

@@ -711,15 +711,30 @@ def test_changed_code_makes_every_run_stale(recorded, copy, change):
 
 
 def test_stale_runs_stay_until_they_are_replaced(recorded, keras, copy, capsys):
-    broken = ("    import keras\n\n    hidden", "    import keras\n\n    assert width == 'wide'\n    hidden")
+    broken = ("    import keras\n\n    hidden", "    import keras\n\n    assert width == 'narrow'\n    hidden")
     one = tiny(copy, broken)
     before = recorded.path.read_text("utf-8").splitlines()
-    with pytest.raises(LabError, match="width=narrow with seed 2 failed with AssertionError"):
+    with pytest.raises(LabError, match="width=wide with seed 2 failed with AssertionError"):
         one.record(jobs=1)
     assert [len(runs) for runs in (one.status().fresh, one.status().stale, one.status().missing)] == [1, 3, 0]
     assert len(one.load()) == 1
-    assert set(before[1:]) <= set(one.path.read_text("utf-8").splitlines())
+    assert {*before[:2], before[3]} <= set(one.path.read_text("utf-8").splitlines())
     assert tiny(copy).status().complete, "with the old code back, the old record is whole again"
+
+
+def test_runs_start_seed_by_seed_and_with_the_last_of_the_options(keras, tmp_path, capsys, monkeypatch):
+    # The last are mostly the largest networks; started last, one of them would train on alone at the end.
+    started = []
+
+    def not_trained(calls, jobs):
+        started.extend(call[1:3] for call in calls)
+        yield from ()
+
+    monkeypatch.setattr(study, "_side_by_side", not_trained)
+    one = tiny(tmp_path)
+    one.record()
+    wide, narrow = {"n": 64, "width": "wide"}, {"n": 64, "width": "narrow"}
+    assert started == [(narrow, 2), (wide, 2), (narrow, 1), (wide, 1)]
 
 
 # ---- Edited by hand ----------------------------------------------------------------------------------------
@@ -792,16 +807,16 @@ def test_without_a_record_there_is_nothing_to_load(tmp_path):
 
 
 def test_a_run_that_fails_is_named_and_the_finished_ones_are_kept(keras, tmp_path, capsys):
-    broken = ("    import keras\n\n    hidden", "    import keras\n\n    1 / (width != 'narrow')\n    hidden")
+    broken = ("    import keras\n\n    hidden", "    import keras\n\n    1 / (width != 'wide')\n    hidden")
     one = tiny(tmp_path, broken)
     with pytest.raises(LabError) as failure:
         one.record(jobs=1)
     assert str(failure.value) == (
-        "Study 02.tiny stopped, because its run n=64, width=narrow with seed 2 failed with "
+        "Study 02.tiny stopped, because its run n=64, width=wide with seed 2 failed with "
         "ZeroDivisionError: division by zero (1 finished runs are kept)."
     )
     assert failure.value.__context__ is None or isinstance(failure.value.__context__, LabError)
-    assert one.status().fresh == [one.grid()[0]]
+    assert one.status().fresh == [one.grid()[2]]
 
 
 def test_a_lab_error_in_a_run_is_passed_on_as_it_is(keras, tmp_path, capsys):
@@ -809,7 +824,7 @@ def test_a_lab_error_in_a_run_is_passed_on_as_it_is(keras, tmp_path, capsys):
         "    import keras\n\n    hidden",
         "    from labkit.errors import LabError\n\n    raise LabError('No luck.')\n    hidden",
     )
-    with pytest.raises(LabError, match=r"width=wide with seed 2 failed with No luck\. \(0 finished"):
+    with pytest.raises(LabError, match=r"width=narrow with seed 2 failed with No luck\. \(0 finished"):
         tiny(tmp_path, source).record(jobs=1)
 
 
@@ -993,5 +1008,5 @@ def test_labs_record_says_in_one_sentence_which_run_failed(keras, labs, capsys):
     nbformat.write(notebook, labs / "02_a.ipynb")
     assert cli.main(["record", "02", "--jobs", "1"]) == 1
     err = capsys.readouterr().err
-    assert err.startswith("Study 02.tiny stopped, because its run n=64, width=wide with seed 2 failed with NameError")
+    assert err.startswith("Study 02.tiny stopped, because its run n=64, width=narrow with seed 2 failed with NameError")
     assert err.count("\n") == 1

@@ -272,6 +272,13 @@ def anywhere(answer):
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     if [(layer.filters, layer.kernel_size) for layer in convolutions] != [(32, (3, 3)), (64, (3, 3))]:
         return "keep the two convolutions of source B: 32 and 64 filters of 3x3."
+    if any(layer.padding != "valid" or layer.strides != (1, 1) for layer in convolutions):
+        return "keep the convolutions as source B has them: no padding, and steps of one pixel."
+    if not any(isinstance(layer, keras.layers.MaxPooling2D) for layer in model.layers):
+        return "keep the pooling after the convolutions: only one layer is to be exchanged."
+    relu = [getattr(layer, "activation", None) is keras.activations.relu for layer in model.layers]
+    if sum(relu) + sum(isinstance(layer, keras.layers.ReLU) for layer in model.layers) < 3:
+        return "keep the ReLU after each convolution and in the dense layer of 64 units."
     # Ink that all maps see, before and after it has been moved.
     rng = np.random.default_rng(5)
     images = np.zeros((6, 28, 28, 1), dtype="float32")
