@@ -95,7 +95,7 @@ def labs():
         os.environ.pop("LABKIT_DATA", None)
         if value:
             os.environ["LABKIT_DATA"] = value
-        if name == "MNIST" and not any(state == "MNIST" for _, _, state in data.status()):
+        if name == "MNIST" and not data.has_mnist():
             print("No MNIST here (see `labs data`), so the labs are measured on the bundled digits only.")
             continue
         for result in runner.run(runner.find_labs(), jobs=1, report=lambda _: None):

@@ -100,7 +100,7 @@ def _run(chosen):
         )
 
     results = runner.run(labs, chosen.jobs or runner.default_jobs(), chosen.threads, chosen.save, show)
-    if chosen.save and not any(state == "MNIST" for _, _, state in data.status()):
+    if chosen.save and not data.has_mnist():
         print("CAREFUL: these outputs were made without MNIST; those that are stored with the course were made on it.")
     failed = [result.name for result in results if result.failure is not None]
     print(f"{len(failed)} of {len(results)} FAILED: {', '.join(failed)}" if failed else f"All {len(results)} ok.")
@@ -131,10 +131,9 @@ def _have_mnist():
 
     if os.environ.get("LABKIT_DATA", "").strip() == "digits":
         return False
-    places = data.status()
-    if any(state == "MNIST" for _, _, state in places):
+    if data.has_mnist():
         return True
-    _refuse_wrong_path(places)
+    _refuse_wrong_path(data.status())
     print("MNIST is not on this computer yet: downloading it.", flush=True)
     try:
         data.fetch()
@@ -186,7 +185,7 @@ def _data(chosen):
     for place, path, state in places:
         print(f"{place}: {path} {'is MNIST' if state == 'MNIST' else state}.")
     digits = os.environ.get("LABKIT_DATA", "").strip() == "digits"
-    found = digits or any(state == "MNIST" for _, _, state in places)
+    found = digits or data.has_mnist()
     if not found and not chosen.fetch:
         _refuse_wrong_path(places)
     if chosen.fetch or not found:

@@ -173,6 +173,11 @@ def status() -> list[tuple[str, str, str]]:
     return places
 
 
+def has_mnist() -> bool:
+    """Whether `load_mnist` would use MNIST now, without a download."""
+    return any(state == "MNIST" for _, _, state in status())
+
+
 def fetch() -> Path:
     """Make sure that MNIST is in the cache folder, by downloading it if need be; return that folder.
 

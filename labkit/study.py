@@ -45,6 +45,7 @@ PROCEDURE = 1
 STEPS = 64  # per call from Python: faster, and the same numbers
 RUN_GB = 1.5  # memory that one run may need, so how many fit side by side
 PARTS = ("train", "valid", "test")
+MOST_NAMED = 4  # configurations or lines in one sentence
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Study:
     options: dict of option -> list of values (numbers, texts, None, True or False). Each goes to the functions that
         have a parameter of this name; a function with a parameter `seed` gets the seed.
     seeds: whole numbers. Before it loads and again before it builds, each run sets all generators to its seed.
-    epochs, batch_size: what `fit` is given.
+    epochs, batch_size: what `fit` is given: each a number, or a function (options by name) -> number.
     callbacks: None, or a function (options by name) -> list of Keras callbacks, called for each run.
     where: the folder of the record, if not the course's; there, only runs on MNIST are recorded.
 
@@ -89,6 +90,7 @@ class Study:
         self.epochs, self.batch_size = epochs, batch_size
         self.path = Path(where or RESULTS) / f"{name}.jsonl"
         self.functions = {"build": build, "load": load, "callbacks": callbacks or _no_callbacks}
+        self.functions |= {role: given for role, given in self._schedule().items() if callable(given)}
         for value in itertools.chain(self.seeds, *self.options.values()):
             if not isinstance(value, (str, int, float, type(None))):
                 raise LabError(
@@ -118,10 +120,11 @@ class Study:
             )
 
     def __repr__(self):
-        configurations = len(self.grid()) // len(self.seeds)
+        runs, configurations = self.grid(), len(self.grid()) // len(self.seeds)
+        epochs, batches = ({self._fit(*run)[name] for run in runs} for name in ("epochs", "batch_size"))
         return (
             f"Study {self.name}: {configurations} configurations × {len(self.seeds)} seeds, "
-            f"{self.epochs} epochs in batches of {self.batch_size}"
+            f"{_either(epochs)} epochs in batches of {_either(batches)}"
         )
 
     def grid(self):
@@ -133,7 +136,18 @@ class Study:
     def digest(self):
         """A digest of the code and schedule that decide a run's numbers; comments and blank lines do not count."""
         code = {role: _code(function) for role, function in self.functions.items()}
-        return _digest({"code": code, "epochs": self.epochs, "batch_size": self.batch_size, "procedure": PROCEDURE})
+        numbers = {name: None if callable(given) else given for name, given in self._schedule().items()}
+        return _digest({"code": code, **numbers, "procedure": PROCEDURE})
+
+    def _schedule(self):
+        return {"epochs": self.epochs, "batch_size": self.batch_size}
+
+    def _fit(self, options, seed):
+        """The epochs and the batch size of one run."""
+        return {
+            name: given(**_fitting(given, options, seed)) if callable(given) else given
+            for name, given in self._schedule().items()
+        }
 
     def status(self):
         """Compare the record with the grid. Returns a Status."""
@@ -217,9 +231,8 @@ class Study:
         if not todo:
             return 0
         functions, digest = cloudpickle.dumps(self.functions), self.digest
-        fit = {"epochs": self.epochs, "batch_size": self.batch_size}
         course = self.path.parent == RESULTS
-        calls = [(functions, options, seed, fit, course) for options, seed in todo]
+        calls = [(functions, options, seed, self._fit(options, seed), course) for options, seed in todo]
         bar = tqdm(total=len(todo), desc=self.name, unit="run", file=sys.stdout, dynamic_ncols=True)
         with bar, contextlib.closing(_side_by_side(calls, jobs)) as lines:
             for line in lines:
@@ -600,12 +613,13 @@ def _label(options):
     return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
+def _either(numbers):
+    return " or ".join(map(str, sorted(numbers)))
+
+
 def _several(texts):
     """The different ones of these texts, in order; of many, only the first few."""
     different = list(dict.fromkeys(texts))
-    if len(different) > MANY:
-        different[MANY:] = [f"and {len(different) - MANY} more"]
+    if len(different) > MOST_NAMED:
+        different[MOST_NAMED:] = [f"and {len(different) - MOST_NAMED} more"]
     return "; ".join(different)
-
-
-MANY = 4  # as many as a sentence can name
