@@ -164,6 +164,30 @@ def test_the_grid_is_every_combination_with_every_seed_configuration_by_configur
     assert repr(one) == "Study 02.x: 4 configurations × 2 seeds, 1 epochs in batches of 8"
 
 
+def epochs_by_units(units):
+    return 3 * units
+
+
+def test_epochs_and_batch_size_may_depend_on_the_options():
+    one = make(options={"units": [4, 2]}, epochs=epochs_by_units, batch_size=lambda seed: 8 * seed, seeds=[1, 2])
+    assert repr(one) == "Study 02.x: 2 configurations × 2 seeds, 6 or 12 epochs in batches of 8 or 16"
+    assert [one._fit(*run) for run in one.grid()] == [
+        {"epochs": epochs, "batch_size": size} for epochs in (12, 6) for size in (8, 16)
+    ]
+
+
+def test_each_run_trains_for_its_own_epochs_in_its_own_batches(tmp_path, keras):
+    one = tiny(
+        tmp_path,
+        ("epochs=2,", "epochs=lambda width: {'wide': 1, 'narrow': 3}[width],"),
+        ("batch_size=32,", "batch_size=lambda width: {'wide': 64, 'narrow': 16}[width],"),
+        ('logs["units"]', 'logs["steps"] = self.params["steps"]\n            logs["units"]'),
+    )
+    one.record(jobs=1)
+    steps = {run.width: run.history["steps"] for run in one.load().itertuples()}
+    assert steps == {"wide": [1], "narrow": [4, 4, 4]}
+
+
 def test_records_are_with_the_notebooks_unless_told_otherwise(tmp_path):
     assert make().path == study.RESULTS / "02.x.jsonl"
     assert study.RESULTS == runner.NOTEBOOKS / "results"
@@ -175,6 +199,7 @@ def test_records_are_with_the_notebooks_unless_told_otherwise(tmp_path):
     [
         ({"build": lambda units, depth, width: None}, "build of study 02.x wants depth, width, .* options \\(units\\)"),
         ({"callbacks": lambda patience: []}, "callbacks of study 02.x wants patience"),
+        ({"epochs": lambda depth: 1}, "epochs of study 02.x wants depth"),
         ({"options": {"units": [4], "rate": [1], "depth": [2]}}, "No function of study 02.x takes depth, rate"),
         ({"options": {"units": [(4, 2)]}}, "Study 02.x: an option is a number or a text.* not \\(4, 2\\)"),
         ({"options": {"units": [4, [4]]}}, "not \\[4\\]"),
@@ -593,6 +618,23 @@ FRESH = {
         "def first():\n    return 1\n\n\ndef outer(x):\n    return double(x)\n",
     ),
 }
+
+
+def test_a_schedule_that_depends_on_the_options_is_part_of_the_digest():
+    source = CODE.replace("epochs=3", "epochs=scheduled").replace(
+        "def build(", "def scheduled(n):\n    return n\n\n\ndef build(", 1
+    )
+    given = define(source)["one"].digest
+    assert given != digest()
+    assert (
+        given != define(source.replace("    return n\n\n\ndef build", "    return n + 1\n\n\ndef build"))["one"].digest
+    )
+    assert (
+        given
+        == define(source.replace("    return n\n\n\ndef build", "    return n  # as often\n\n\ndef build"))[
+            "one"
+        ].digest
+    )
 
 
 @pytest.mark.parametrize("change", STALE.values(), ids=STALE)
