@@ -76,7 +76,8 @@ class Study:
     load: function (options by name) -> labkit.data.Dataset, its images and labels as the model wants them.
     options: dict of option -> list of values (numbers, texts, None, True or False). Each goes to the functions that
         have a parameter of this name; a function with a parameter `seed` gets the seed.
-    seeds: whole numbers. Before it loads and again before it builds, each run sets all generators to its seed.
+    seeds: whole numbers, or a function (options by name) -> whole numbers. Before it loads and again before it builds,
+        each run sets all generators to its seed.
     epochs, batch_size: what `fit` is given: each a number, or a function (options by name) -> number.
     callbacks: None, or a function (options by name) -> list of Keras callbacks, called for each run.
     where: the folder of the record, if not the course's; there, only runs on MNIST are recorded.
@@ -86,27 +87,28 @@ class Study:
     """
 
     def __init__(self, name, build, load, options, *, seeds, epochs, batch_size, callbacks=None, where=None):
-        self.name, self.options, self.seeds = name, {k: list(v) for k, v in options.items()}, list(seeds)
+        self.name, self.options = name, {k: list(v) for k, v in options.items()}
+        self.seeds = seeds if callable(seeds) else list(seeds)
         self.epochs, self.batch_size = epochs, batch_size
         self.path = Path(where or RESULTS) / f"{name}.jsonl"
         self.functions = {"build": build, "load": load, "callbacks": callbacks or _no_callbacks}
         self.functions |= {role: given for role, given in self._schedule().items() if callable(given)}
-        for value in itertools.chain(self.seeds, *self.options.values()):
+        for value in itertools.chain(*self.options.values()):
             if not isinstance(value, (str, int, float, type(None))):
                 raise LabError(
                     f"Study {name}: an option is a number or a text, so that it can be recorded, not {value!r}."
                 )
         if "seed" in options or any(isinstance(values, str) for values in options.values()):
             raise LabError(f"Study {name}: give each option a list of values; the seeds have an argument of their own.")
-        for values in (self.seeds, *self.options.values()):
+        fixed = [] if callable(self.seeds) else [self.seeds]
+        for values in (*fixed, *self.options.values()):
             if not values or len({_key(value, None) for value in values}) < len(values):
                 raise LabError(
                     f"Study {name}: each option and the seeds need one or more different values, not {values}."
                 )
-        if not all(type(seed) is int for seed in self.seeds):
-            raise LabError(f"Study {name}: seeds are whole numbers, not {self.seeds}.")
         taken = {"seed"}
-        for role, function in self.functions.items():
+        choosing = {"seeds": seeds} if callable(seeds) else {}
+        for role, function in (self.functions | choosing).items():
             wanted = set(inspect.signature(function).parameters)
             if strangers := sorted(wanted - {*options, "seed"}):
                 raise LabError(
@@ -118,19 +120,32 @@ class Study:
             raise LabError(
                 f"No function of study {name} takes {', '.join(unused)}: each option needs a parameter of its name."
             )
+        for chosen, seed in self.grid():
+            if type(seed) is not int:
+                raise LabError(f"Study {name}: seeds are whole numbers, not {self.seeds_of(chosen)}.")
 
     def __repr__(self):
-        runs, configurations = self.grid(), len(self.grid()) // len(self.seeds)
+        runs, configurations = self.grid(), self._configurations()
         epochs, batches = ({self._fit(*run)[name] for run in runs} for name in ("epochs", "batch_size"))
         return (
-            f"Study {self.name}: {configurations} configurations × {len(self.seeds)} seeds, "
+            f"Study {self.name}: {len(configurations)} configurations × {self._counts(configurations)} seeds, "
             f"{_either(epochs)} epochs in batches of {_either(batches)}"
         )
 
     def grid(self):
         """All runs as a list of (options, seed), configuration by configuration."""
-        combinations = itertools.product(*self.options.values())
-        return [(dict(zip(self.options, values, strict=True)), seed) for values in combinations for seed in self.seeds]
+        return [(options, seed) for options in self._configurations() for seed in self.seeds_of(options)]
+
+    def seeds_of(self, options):
+        """The seeds of one configuration, as a list."""
+        return list(self.seeds(**_fitting(self.seeds, options, None))) if callable(self.seeds) else self.seeds
+
+    def _configurations(self):
+        return [dict(zip(self.options, values, strict=True)) for values in itertools.product(*self.options.values())]
+
+    def _counts(self, configurations):
+        """How many seeds these have, as text."""
+        return _either({len(self.seeds_of(options)) for options in configurations})
 
     @property
     def digest(self):
@@ -204,7 +219,8 @@ class Study:
             for line in lines
         ]
         configurations = len({_key(options, 0) for options, _ in status.fresh})
-        seeds = f"{'up to ' if status.stale or status.missing or status.damaged else ''}{len(self.seeds)} seeds each"
+        incomplete = status.stale or status.missing or status.damaged
+        seeds = f"{'up to ' if incomplete else ''}{self._counts([options for options, _ in status.fresh])} seeds each"
         print(
             f"{self.name}: {len(rows)} recorded runs ({configurations} configurations, {seeds}) on "
             f"{_several(line['data'] for line in lines)}, made with Keras "
@@ -226,7 +242,7 @@ class Study:
         # Lists of options mostly end with the largest network: started first, it does not train on alone at the end.
         fresh = self.status().fresh
         todo = [run for run in reversed(self.grid()) if run not in fresh]
-        todo.sort(key=lambda run: self.seeds.index(run[1]))  # so that a record cut short has few seeds of all
+        todo.sort(key=lambda run: self.seeds_of(run[0]).index(run[1]))  # a record cut short has few seeds of all
         self._tidy()
         if not todo:
             return 0

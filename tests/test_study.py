@@ -176,6 +176,26 @@ def test_epochs_and_batch_size_may_depend_on_the_options():
     ]
 
 
+def seeds_by_units(units):
+    return range(units)
+
+
+def test_the_seeds_may_depend_on_the_options():
+    one = make(options={"units": [3, 1]}, seeds=seeds_by_units)
+    assert one.grid() == [({"units": 3}, 0), ({"units": 3}, 1), ({"units": 3}, 2), ({"units": 1}, 0)]
+    assert repr(one) == "Study 02.x: 2 configurations × 1 or 3 seeds, 1 epochs in batches of 8"
+    assert one.digest == make(options={"units": [3, 1]}, seeds=[5]).digest
+
+
+def test_a_study_with_different_numbers_of_seeds_is_recorded_and_loaded(tmp_path, keras, capsys):
+    source = changed(TINY, ("seeds=(2, 1)", "seeds=lambda width: [1, 2] if width == 'wide' else [7]"))
+    one = define(source, tmp_path)["tiny"]
+    assert one.record(jobs=1) == 3
+    runs = one.load()
+    assert list(zip(runs["width"], runs["seed"], strict=True)) == [("wide", 1), ("wide", 2), ("narrow", 7)]
+    assert "2 configurations, 1 or 2 seeds each" in capsys.readouterr().out
+
+
 def test_each_run_trains_for_its_own_epochs_in_its_own_batches(tmp_path, keras):
     one = tiny(
         tmp_path,
@@ -203,7 +223,9 @@ def test_records_are_with_the_notebooks_unless_told_otherwise(tmp_path):
         ({"options": {"units": [4], "rate": [1], "depth": [2]}}, "No function of study 02.x takes depth, rate"),
         ({"options": {"units": [(4, 2)]}}, "Study 02.x: an option is a number or a text.* not \\(4, 2\\)"),
         ({"options": {"units": [4, [4]]}}, "not \\[4\\]"),
-        ({"seeds": [1, (2,)]}, "not \\(2,\\)"),
+        ({"seeds": [1, (2,)]}, "seeds are whole numbers, not \\[1, \\(2,\\)\\]"),
+        ({"seeds": lambda depth: [1]}, "seeds of study 02.x wants depth"),
+        ({"seeds": lambda: ["one"]}, "seeds are whole numbers"),
     ],
 )
 def test_a_study_that_cannot_work_is_refused_in_one_sentence(arguments, words):
