@@ -4,6 +4,7 @@
     labs bench --test          `labs test` as well
     labs bench imports labs    only these parts
     labs bench study           a study against a plain loop of `fit`: fifteen minutes
+    labs bench reproduction    the same for every row of the sources: fifteen minutes
 
 Times are medians with their range; two ways of doing one thing are run in turn and compared as a ratio, because a
 machine's speed drifts. Keep the machine quiet meanwhile.
@@ -142,6 +143,51 @@ def study():
         print(f"plain loop {plain[-1]:.0f} s, study {ours[-1]:.0f} s, ratio {plain[-1] / ours[-1]:.2f}", flush=True)
 
 
+REPRODUCTION = """
+import re, tempfile, time
+from pathlib import Path
+import nbformat
+from labkit import runner, study
+if __name__ == "__main__":
+    notebook = nbformat.read(*runner.find_labs(["90"]), as_version=4)
+    for cell in notebook.cells:
+        cell.source = re.sub(r'"epochs": (\\d+)', lambda found: f'"epochs": {int(found[1]) // SHARE}', cell.source)
+    folder = Path(tempfile.mkdtemp())
+    nbformat.write(notebook, folder / "90.ipynb")
+    parts = []
+    for whole in study.of_notebook(folder / "90.ipynb"):
+        functions = [whole.functions[role] for role in ("build", "load")]
+        rest = {name: whole.functions[name] for name in ("epochs", "batch_size", "callbacks")}
+        parts.append(study.Study(whole.name, *functions, whole.options, seeds=[1], where=folder, **rest))
+    start = time.perf_counter()
+    RUN
+    print(time.perf_counter() - start)
+"""
+ROWS = """
+    import keras
+    for part in parts:
+        build, load, callbacks, epochs, batch_size = part.functions.values()
+        for chosen, seed in part.grid():
+            keras.utils.set_random_seed(seed)
+            mnist, model, row = load(**chosen), build(**chosen), chosen["row"]
+            model.fit(
+                mnist.x_train, mnist.y_train, validation_data=(mnist.x_valid, mnist.y_valid), verbose=0,
+                epochs=epochs(row), batch_size=batch_size(row), callbacks=callbacks(row),
+            )
+            model.evaluate(mnist.x_test, mnist.y_test, verbose=0)
+            keras.backend.clear_session()
+"""
+SHARE = 5
+
+
+def reproduction():
+    """Every trained row of the sources, one seed, a fifth of its epochs: the study against plain calls of `fit`."""
+    code = REPRODUCTION.replace("SHARE", str(SHARE))
+    record = "for part in parts:\n        part.record()"
+    plain, ours = measure(code.replace("    RUN", ROWS)), measure(code.replace("RUN", record))
+    print(f"plain calls {plain:.0f} s, study {ours:.0f} s, ratio {plain / ours:.2f}")
+
+
 def test():
     """Seconds of the whole `labs test`."""
     start = time.perf_counter()
@@ -152,7 +198,8 @@ def test():
 
 
 def main():
-    parts = {"imports": imports, "training": training, "labs": labs, "study": study, "test": test}
+    parts = {"imports": imports, "training": training, "labs": labs, "study": study}
+    parts |= {"reproduction": reproduction, "test": test}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help="what to measure (everything but `test`)")
     parser.add_argument("--test", action="store_true", help="measure `labs test` too")

@@ -1,4 +1,4 @@
-"""Every badge and link to the public repository, generated from the one address in pyproject.toml."""
+"""What is generated in README and notebooks: links to the one address in pyproject.toml, and tables."""
 
 import re
 import tomllib
@@ -14,6 +14,7 @@ COLAB_BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 INSTALL = re.compile(r'%pip install --quiet --no-deps "git\+[^"]*"')
 TABLE = re.compile(r"<!-- table of labs -->.*?<!-- end of table -->", re.DOTALL)
 LAUNCH = re.compile(r"<!-- launch -->.*?<!-- end of launch -->", re.DOTALL)
+REPRODUCTION = re.compile(r"<!-- reproduction -->.*?<!-- end of reproduction -->", re.DOTALL)
 
 
 def repository():
@@ -42,6 +43,16 @@ def colab(path):
     """The address that opens one notebook on Colab."""
     owner_and_name = repository().removeprefix("https://github.com/")
     return f"https://colab.research.google.com/github/{owner_and_name}/blob/HEAD/notebooks/{path.name}"
+
+
+def reproduction():
+    """The short form of lab 90's table, in Markdown: what its cell "short-form" has printed."""
+    (path,) = (ROOT / "notebooks").glob("90_*.ipynb")
+    cells = {cell.id: cell for cell in nbformat.read(path, as_version=4).cells}
+    printed = [output.text for output in cells["short-form"].outputs if "text" in output]
+    if not printed:
+        raise LabError(f"{path.name} has not been run, so its table is not there: use `labs run --save 90`.")
+    return "".join(printed).strip()
 
 
 def generated():
@@ -81,7 +92,9 @@ def _readme():
         f"To have it on your computer, `git clone {repository()}`, or download and unpack it from there.",
         "<!-- end of launch -->",
     ]
-    return _replace(LAUNCH, text, "\n".join(lines), "README.md")
+    text = _replace(LAUNCH, text, "\n".join(lines), "README.md")
+    lines = ["<!-- reproduction -->", reproduction(), "<!-- end of reproduction -->"]
+    return _replace(REPRODUCTION, text, "\n".join(lines), "README.md")
 
 
 def _notebook(path):

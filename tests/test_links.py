@@ -1,5 +1,6 @@
 import re
 
+import nbformat
 import pytest
 
 from labkit import links
@@ -29,12 +30,39 @@ def test_a_new_address_reaches_every_file(monkeypatch):
 def test_relative_links_lead_somewhere():
     texts = {links.ROOT / "README.md": (links.ROOT / "README.md").read_text("utf-8")}
     for path, _, _ in links.labs():
-        import nbformat
-
         texts[path] = "\n".join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown")
     for path, text in texts.items():
         for target in re.findall(r"\]\(([^)#\s]+)\)", text):
             assert "://" in target or (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_sections_that_are_named_exist():
+    # As in "[lab 03](03_early_stopping.ipynb), *The rule that never stopped* and *Other rules*".
+    named = re.compile(r"\[lab \d\d\]\((\S+?\.ipynb)\), (\*[^*]+\*(?: and \*[^*]+\*)*)")
+    found = 0
+    for path, _, _ in links.labs():
+        for cell in nbformat.read(path, 4).cells:
+            for file, sections in named.findall(cell.source):
+                headings = [
+                    line.lstrip("# ")
+                    for c in nbformat.read(path.parent / file, 4).cells
+                    if c.cell_type == "markdown"
+                    for line in c.source.splitlines()
+                    if line.startswith("#")
+                ]
+                for section in re.findall(r"\*([^*]+)\*", sections):
+                    assert section in headings, f"{path.name}: {file} has no section {section}"
+                    found += 1
+    assert found > 10
+
+
+def test_a_lab_90_that_was_not_run_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    cell = nbformat.v4.new_code_cell("print(1)", id="short-form")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "notebooks" / "90_x.ipynb")
+    monkeypatch.setattr(links, "ROOT", tmp_path)
+    with pytest.raises(LabError, match="labs run --save 90"):
+        links.reproduction()
 
 
 def test_lost_markers_are_one_sentence():

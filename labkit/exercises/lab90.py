@@ -8,7 +8,7 @@ number_exercise(
     "90.interval",
     question="How far from the mean of five runs with a standard deviation of 0.002 may the next one lie?",
     right=0.00608,
-    tolerance=0.01,
+    tolerance=0.015,
     wrong={
         0.00248: "that is how far the *mean* may be off: t * s / sqrt(n). One more run scatters more than a mean.",
         0.00555: "you left out that the mean itself is uncertain: the factor sqrt(1 + 1/5).",
