@@ -24,6 +24,7 @@ MEASURED = re.compile(
 GIVEN = {
     "baseline-before", "exercise-baseline", "exercise-overfit", "bn-inference-before", "exercise-moving",
     "exercise-deep-network", "agree-before", "exercise-interval", "verdict-before", "exercise-rounding",
+    "exercise-by-luck",
 }  # fmt: skip
 WIDEST = 105  # characters that JupyterLab shows in a window of 1280 pixels
 # Study cells whose text is part of a record's digest: to wrap a line would make the record stale.
