@@ -143,6 +143,17 @@ def _hidden(layers, column):
     return inner.groupby("depth")[column].last().to_numpy()
 
 
+def _spread_says(answer, data, grows, shrinks):
+    """What to add where, before training, the spread grows or shrinks 30-fold from first to last hidden layer."""
+    layers = _examined(answer, data)
+    if layers is None:
+        return ""
+    spread = _hidden(layers, "spread")
+    if spread[-1] > 30 * spread[0]:
+        return f" {grows}"
+    return f" {shrinks}" if spread[-1] < spread[0] / 30 else ""
+
+
 def _not_enough(found, least, sick):
     """What to say of a repair with which the network reads too few fresh images; None if it reads enough.
 
@@ -229,14 +240,12 @@ def patient_3(answer, data):
     found = treated(answer, data, hidden=[64] * 6)
     if not (complaint := _not_enough(found, THRESHOLDS[3], 0.2)):
         return None
-    layers = _examined(answer, data)
-    if layers is not None:
-        spread = _hidden(layers, "spread")
-        if spread[-1] > 30 * spread[0]:
-            return f"{complaint} Before the first step, the spread still grows from layer to layer."
-        if spread[-1] < spread[0] / 30:
-            return f"{complaint} Now the spread shrinks from layer to layer: you have gone too far the other way."
-    return complaint
+    return complaint + _spread_says(
+        answer,
+        data,
+        grows="Before the first step, the spread still grows from layer to layer.",
+        shrinks="Now the spread shrinks from layer to layer: you have gone too far the other way.",
+    )
 
 
 @exercise(
@@ -281,14 +290,12 @@ def patient_5(answer, data):
     found = treated(answer, data, hidden=[64] * 8)
     if not (complaint := _not_enough(found, THRESHOLDS[5], 0.2)):
         return None
-    layers = _examined(answer, data)
-    if layers is not None:
-        spread = _hidden(layers, "spread")
-        if spread[-1] < spread[0] / 30:
-            return f"{complaint} Before training, the last hidden layer has a tiny part of the first one's spread."
-        if spread[-1] > 30 * spread[0]:
-            return f"{complaint} Now the spread grows from layer to layer: you have gone too far the other way."
-    return complaint
+    return complaint + _spread_says(
+        answer,
+        data,
+        grows="Now the spread grows from layer to layer: you have gone too far the other way.",
+        shrinks="Before training, the last hidden layer has a tiny part of the first one's spread.",
+    )
 
 
 @exercise(
