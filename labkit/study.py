@@ -100,12 +100,8 @@ class Study:
                 )
         if "seed" in options or any(isinstance(values, str) for values in options.values()):
             raise LabError(f"Study {name}: give each option a list of values; the seeds have an argument of their own.")
-        fixed = [] if callable(self.seeds) else [self.seeds]
-        for values in (*fixed, *self.options.values()):
-            if not values or len({_key(value, None) for value in values}) < len(values):
-                raise LabError(
-                    f"Study {name}: each option and the seeds need one or more different values, not {values}."
-                )
+        for values in self.options.values():
+            self._refuse_repeated(values)
         taken = {"seed"}
         choosing = {"seeds": seeds} if callable(seeds) else {}
         for role, function in (self.functions | choosing).items():
@@ -120,9 +116,17 @@ class Study:
             raise LabError(
                 f"No function of study {name} takes {', '.join(unused)}: each option needs a parameter of its name."
             )
-        for chosen, seed in self.grid():
-            if type(seed) is not int:
-                raise LabError(f"Study {name}: seeds are whole numbers, not {self.seeds_of(chosen)}.")
+        for chosen in self._configurations():
+            found = self.seeds_of(chosen)
+            if not all(type(seed) is int for seed in found):
+                raise LabError(f"Study {name}: seeds are whole numbers, not {found}.")
+            self._refuse_repeated(found)
+
+    def _refuse_repeated(self, values):
+        if not values or len({_key(value, None) for value in values}) < len(values):
+            raise LabError(
+                f"Study {self.name}: each option and the seeds need one or more different values, not {values}."
+            )
 
     def __repr__(self):
         runs, configurations = self.grid(), self._configurations()

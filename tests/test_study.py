@@ -226,6 +226,8 @@ def test_records_are_with_the_notebooks_unless_told_otherwise(tmp_path):
         ({"seeds": [1, (2,)]}, "seeds are whole numbers, not \\[1, \\(2,\\)\\]"),
         ({"seeds": lambda depth: [1]}, "seeds of study 02.x wants depth"),
         ({"seeds": lambda: ["one"]}, "seeds are whole numbers"),
+        ({"seeds": lambda: [1, 1]}, "one or more different values, not \\[1, 1\\]"),
+        ({"seeds": lambda: []}, "one or more different values, not \\[\\]"),
     ],
 )
 def test_a_study_that_cannot_work_is_refused_in_one_sentence(arguments, words):
