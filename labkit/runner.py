@@ -132,7 +132,7 @@ async def _run_lab(path, environment, save):
     at = {}  # the cell being run
     client = nbclient.NotebookClient(
         notebook,
-        km=_kernel_manager(),
+        km=kernel_manager(),
         timeout=CELL_SECONDS,
         resources={"metadata": {"path": str(path.parent)}},
         record_timing=False,
@@ -168,7 +168,7 @@ async def _run_lab(path, environment, save):
     return Result(path.stem, len(code), _count_claims(code), seconds, round(peak[0] / 1e6), failure)
 
 
-def _kernel_manager():
+def kernel_manager():
     """A manager whose kernel is this Python, whatever else the user has installed under the name python3."""
     from ipykernel.kernelspec import RESOURCES, get_kernel_dict
     from jupyter_client import AsyncKernelManager

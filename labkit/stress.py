@@ -1,8 +1,8 @@
 """Stress: every claim of a lab under other seeds and on both data sets, with how near it came to being false.
 
-A lab runs again and again in one kernel, its constants SEED and SEEDS shifted from pass to pass; this also shows whether
-its memory stays flat. Each pass is one line of JSON in benchmarks/results/claims.jsonl, with a digest of the lab's
-code, so that a second call only runs what is missing.
+A lab runs again and again in one kernel, its constants SEED and SEEDS moved on from pass to pass; this also shows
+whether its memory stays flat. Each pass is one line of JSON in benchmarks/results/claims.jsonl, with a digest of the
+lab's code, so that a second call only runs what is missing.
 
 The margin of a claim is quantitative truth (as the robustness of a temporal-logic formula; Fainekos and Pappas, 2009):
 for `a > b` it is (a - b) divided by the larger of |a| and |b|, so 0.1 means that a tenth less would make the claim
@@ -27,12 +27,12 @@ from pathlib import Path
 import numpy as np
 
 from labkit import runner
-from labkit.errors import LabError
 
 RECORD = runner.ROOT / "benchmarks" / "results" / "claims.jsonl"
 PASSES = 10
 LOG = "LABKIT_STRESS_LOG"  # the environment variable that tells a kernel where to write what its claims came to
 HELPERS = "from labkit import stress as _stress"
+LAST = ("_stress.end_pass()", "end of pass")  # source and name of the cell after a pass
 
 
 # --- margins, computed in the lab's kernel ---
@@ -206,6 +206,8 @@ def _graded_call(node):
         (inner,) = node.args
         if isinstance(inner, (ast.GeneratorExp, ast.ListComp)):
             inner.elt = _graded(inner.elt)
+        elif isinstance(inner, (ast.List, ast.Tuple)):
+            inner.elts = list(map(_graded, inner.elts))
         else:
             inner = _graded(inner)
         return _call("every" if name.endswith("all") else "some", inner)
@@ -222,9 +224,8 @@ def _op(op):
 
 def rewritten(source, cell_id, shift):
     """A cell's source with SEED and SEEDS shifted, and its claims written down instead of raised."""
-    source = re.sub(
-        r"^(SEEDS? = )(\d+|\([\d, ]+\))", lambda found: found[1] + _moved(found[2], shift), source, flags=re.M
-    )
+    seeds = re.compile(r"^(SEEDS? = )(\d+|\([\d, ]+\))", re.MULTILINE)
+    source = seeds.sub(lambda found: found[1] + _moved(found[2], shift), source)
     if not re.search(r"\bclaim\(", source):
         return source  # as it stands: the digest of a study is one of its source
     tree = _Claims(cell_id).visit(ast.parse(source))
@@ -273,14 +274,13 @@ def run(paths, datasets, passes=PASSES, jobs=1, report=print):
 
 async def _run_all(paths, datasets, passes, jobs, report):
     places = asyncio.Semaphore(jobs)
+    recorded = {(line["lab"], line["data"], line["shift"]) for line in read()}
 
     async def one(path, dataset):
-        name = "digits" if dataset == "digits" else "MNIST"
-        there = {line["shift"] for line in read() if (line["lab"], line["data"]) == (path.stem, name)}
-        missing = [shift for shift in range(passes) if shift not in there]
+        missing = [shift for shift in range(passes) if (path.stem, _name(dataset), shift) not in recorded]
         async with places:
             if missing:
-                await _run_lab(path, name, dataset, missing, 1 if jobs > 1 else None, report)
+                await _run_lab(path, dataset, missing, 1 if jobs > 1 else None, report)
 
     async with asyncio.TaskGroup() as group:
         for dataset in datasets:
@@ -288,37 +288,38 @@ async def _run_all(paths, datasets, passes, jobs, report):
                 group.create_task(one(path, dataset))
 
 
-async def _run_lab(path, data_name, dataset, shifts, threads, report):
+def _name(dataset):
+    return "digits" if dataset == "digits" else "MNIST"
+
+
+async def _run_lab(path, dataset, shifts, threads, report):
     import nbclient
     import nbformat
     from nbformat.v4 import new_code_cell
 
     notebook = nbformat.read(path, as_version=4)
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    code = digest(path)
-    notebook.cells = []
+    cells, notebook.cells = _code(path), []
     for shift in shifts:
-        notebook.cells.append(new_code_cell(HELPERS))
-        for cell in cells:
-            cell = new_code_cell(rewritten(cell.source, cell.id, shift), id=f"{cell.id}_{shift}"[-64:])  # noqa: PLW2901
-            notebook.cells.append(cell)
-        notebook.cells.append(new_code_cell("_stress.end_pass()"))
-    now = {"start": time.perf_counter(), "failure": None, "shifts": list(shifts)}
+        sources = [(HELPERS, "helpers"), *((rewritten(cell.source, cell.id, shift), cell.id) for cell in cells), LAST]
+        notebook.cells += [new_code_cell(text, metadata={"labkit": {"cell": name}}) for text, name in sources]
+    line = {"lab": path.stem, "data": _name(dataset), "code": digest(path), "failure": None}
+    remaining, start = list(shifts), [time.perf_counter()]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        environment = os.environ | runner.kernel_settings(threads) | {LOG: str(log)}
-        environment["LABKIT_DATA"] = dataset
+        environment = os.environ | runner.kernel_settings(threads) | {LOG: str(log), "LABKIT_DATA": dataset}
 
         def executed(cell, cell_index, execute_reply):
-            if execute_reply["content"]["status"] == "error" and not now["failure"]:
-                content = execute_reply["content"]
-                now["failure"] = f"cell {cell.id}: {content['ename']}: {content['evalue'].splitlines()[:1]}"
-            if cell.source == "_stress.end_pass()":
-                _end(path.stem, data_name, code, now, log, report)
+            name, reply = cell.metadata["labkit"]["cell"], execute_reply["content"]
+            if reply["status"] == "error" and not line["failure"]:
+                line["failure"] = f"cell {name}: {reply['ename']}: {reply['evalue'].partition(chr(10))[0]}"
+            if name == LAST[1]:
+                ended = time.perf_counter()
+                _write(line | {"shift": remaining.pop(0), "seconds": round(ended - start[0], 1)}, log, report)
+                start[0], line["failure"] = ended, None
 
         client = nbclient.NotebookClient(
             notebook,
-            km=runner._kernel_manager(),
+            km=runner.kernel_manager(),
             timeout=None,  # a machine that is busy with other things is no failure
             allow_errors=True,
             resources={"metadata": {"path": str(path.parent)}},
@@ -329,24 +330,73 @@ async def _run_lab(path, data_name, dataset, shifts, threads, report):
         await client.async_execute(env=environment, stderr=subprocess.DEVNULL, cleanup_kc=True)
 
 
-def _end(lab, data_name, code, now, log, report):
-    """Write down the pass that has just ended, and begin the next."""
-    lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.exists() else []
+def _write(line, log, report):
+    """Append a pass that has just ended to the record, with what its claims wrote into the log."""
+    written = [json.loads(text) for text in log.read_text("utf-8").splitlines()] if log.exists() else []
     log.unlink(missing_ok=True)
-    claims = {}
-    for line in lines:
-        if "claim" in line:  # a call in a loop counts once, with its worst outcome
-            new = {"holds": line["holds"], "margin": line["margin"], "sentence": line["sentence"]}
-            old = claims.get(line["claim"], new)
-            claims[line["claim"]] = min(
-                old, new, key=lambda c: (c["holds"], math.inf if c["margin"] is None else c["margin"])
-            )
-    memory = next((line for line in lines if "peak_mb" in line), {"peak_mb": None, "held_mb": None})
-    ended = time.perf_counter()
-    line = {"lab": lab, "data": data_name, "shift": now["shifts"].pop(0), "code": code, "failure": now["failure"]}
-    line |= {"seconds": round(ended - now["start"], 1), **memory, "claims": claims}
-    now |= {"start": ended, "failure": None}
+    claims, memory = {}, {}
+    for one in written:
+        if "claim" not in one:
+            memory = one
+            continue
+        new = {"holds": one["holds"], "margin": one["margin"], "sentence": one["sentence"]}
+        # A claim in a loop counts once, with its worst outcome.
+        claims[one["claim"]] = min(claims.get(one["claim"], new), new, key=_order)
+    line = line | memory | {"claims": claims}
     RECORD.parent.mkdir(exist_ok=True)
     with RECORD.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
     report(line)
+
+
+def _order(claim):
+    return claim["holds"], math.inf if claim["margin"] is None else claim["margin"]
+
+
+# --- what came of it ---
+
+
+def by_claim(lines):
+    """One dict a claim, in the order of the labs: how often it was tried and failed, and its smallest margin."""
+    found = {}
+    for line in sorted(lines, key=lambda line: (line["lab"], line["data"] != "MNIST", line["shift"])):
+        for key, claim in line["claims"].items():
+            new = {"lab": line["lab"][:2], "claim": key, "sentence": claim["sentence"], "runs": 0, "failed": 0}
+            one = found.setdefault((line["lab"], key), new | {"margin": None, "where": ""})
+            one["runs"] += 1
+            one["failed"] += not claim["holds"]
+            if claim["margin"] is not None and (one["margin"] is None or claim["margin"] < one["margin"]):
+                where = f"{line['data']}, pass {line['shift'] + 1}"
+                one |= {"margin": claim["margin"], "where": where, "sentence": claim["sentence"]}
+    return list(found.values())
+
+
+def by_lab(lines):
+    """One dict a lab and data set: passes, claims, failures, the smallest margin, and memory in MB after each pass."""
+    found = {}
+    for line in sorted(lines, key=lambda line: (line["lab"], line["data"] != "MNIST", line["shift"])):
+        found.setdefault((line["lab"], line["data"]), []).append(line)
+    rows = []
+    for (lab, data), passes in found.items():
+        claims = by_claim(passes)
+        margins = [one["margin"] for one in claims if one["margin"] is not None]
+        failed = sum(one["failed"] for one in claims) + sum(bool(line["failure"]) for line in passes)
+        row = {"lab": lab[:2], "data": data, "passes": len(passes), "claims": len(claims), "failed": failed}
+        rows.append(row | {"margin": min(margins, default=None), "held_mb": [line["held_mb"] for line in passes]})
+    return rows
+
+
+def table(rows):
+    """A PrettyTable of `by_claim`'s or `by_lab`'s rows."""
+    from prettytable import PrettyTable
+
+    names = list(rows[0]) if rows else ["lab"]
+    shown = PrettyTable([name.replace("_", " ") for name in names], align="l", max_width=70)
+    shown.add_rows([[_cell(row[name]) for name in names] for row in rows])
+    return shown
+
+
+def _cell(value):
+    if value is None:
+        return "yes or no"
+    return " ".join(map(str, value)) if isinstance(value, list) else f"{value:.4g}" if type(value) is float else value
