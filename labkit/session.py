@@ -1,6 +1,8 @@
 """One call at the top of a lab: a fixed seed, a quiet TensorFlow and the course's plot style."""
 
 import contextlib
+import functools
+import gc
 import logging
 import os
 import random
@@ -9,8 +11,13 @@ import tempfile
 
 import numpy as np
 
-from labkit import plots
 from labkit.errors import LabError
+
+# Where the home cannot be written to, matplotlib makes do with a temporary folder, and says so at length.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
+from labkit import plots  # noqa: E402 - it imports matplotlib
+
+logging.getLogger("matplotlib").setLevel(logging.NOTSET)
 
 _imported_here = False
 
@@ -50,8 +57,44 @@ def _import_keras():
         ) from None
     # After the import, which sets it: a lab that trains many small models is warned of each one's tracing.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    _quick_dropout()
+    _free_memory_after_cells()
     _imported_here = True
     return keras
+
+
+def _quick_dropout():
+    """Name the generator of dropout's random numbers, which TensorFlow would look up instead.
+
+    On a processor it finds this one, so the numbers stay the same. But with `jit_compile=True` the look-up becomes part
+    of the compiled program, and each number takes thirty times as long.
+    """
+    import tensorflow as tf
+
+    drop = getattr(tf.nn.experimental, "stateless_dropout", None)
+    if drop is not None and not isinstance(drop, functools.partial):
+        tf.nn.experimental.stateless_dropout = functools.partial(drop, rng_alg="philox")
+
+
+def free_memory(*_):
+    """Let go of networks that nothing refers to any more. In a notebook this happens after each cell by itself.
+
+    A loss, when it is compiled, registers its gradient with TensorFlow, which keeps it for ever, and with it the graph
+    and the weights of its network. What has been compiled contains its gradient, and does not look there again.
+    """
+    framework = sys.modules.get("tensorflow.python.framework.ops")
+    registered = getattr(getattr(framework, "gradient_registry", None), "_registry", {})
+    compiled = [name for name in registered if name.startswith("CustomGradient-")]
+    for name in compiled:
+        del registered[name]
+    if compiled:  # a collection takes a tenth of a second: only after cells that have compiled a network
+        gc.collect()
+
+
+def _free_memory_after_cells():
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None and free_memory not in shell.events.callbacks["post_run_cell"]:
+        shell.events.register("post_run_cell", free_memory)
 
 
 @contextlib.contextmanager

@@ -99,3 +99,57 @@ def test_start_sets_the_plot_style(keras):
         "import matplotlib.pyplot as plt; print(plt.rcParams['axes.prop_cycle'].by_key()['color'][0])"
     )
     assert run(code, MPLBACKEND="agg").stdout.strip() == "#0072B2"
+
+
+def test_a_home_that_cannot_be_written_to_goes_without_a_word(tmp_path):
+    (tmp_path / "file").touch()
+    code = (
+        "from labkit import session; session.start(1, keras=False)\n"
+        "import logging; logging.getLogger('matplotlib').warning('heard again')"
+    )
+    done = run(code, MPLCONFIGDIR=str(tmp_path / "file" / "matplotlib"))
+    assert done.stderr == "heard again\n"
+
+
+def test_dropout_draws_the_same_numbers_as_in_plain_keras():
+    code = (
+        "{}import keras, numpy as np; keras.utils.set_random_seed(3)\n"
+        "drop = keras.layers.Dropout(0.5)\n"
+        "print(np.flatnonzero(drop(np.ones((4, 8), 'float32'), training=True).numpy()))"
+    )
+    plain, ours = (run(code.format(start)) for start in ("", "from labkit import session; session.start(1); "))
+    assert plain.stdout == ours.stdout != ""
+
+
+IN_A_NOTEBOOK = """
+import gc
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+hooks = len(shell.events.callbacks["post_run_cell"])
+shell.run_cell("from labkit import session; session.start(1); session.start(1)")
+shell.run_cell('''
+import keras, numpy as np
+from keras import layers
+x, y = np.ones((8, 4)), np.ones(8)
+def train():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dense(2, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(x, y, verbose=0)
+    return model
+kept = train()
+''')
+def graphs():
+    return sum(type(one).__name__ == "FuncGraph" and "step" in one.name for one in gc.get_objects())
+before = graphs()
+shell.run_cell("train(); train(); None")
+print(before, graphs())
+shell.run_cell("h = kept.fit(np.ones((9, 4)), np.ones(9), epochs=2, batch_size=9, verbose=0)")
+print(shell.user_ns["kept"].optimizer.iterations.numpy())
+print(len(shell.events.callbacks["post_run_cell"]) - hooks)
+"""
+
+
+def test_after_a_cell_only_networks_in_use_are_kept_and_they_train_on():
+    before, after, steps, hooks = map(int, run(IN_A_NOTEBOOK).stdout.split()[-4:])
+    assert before == after > 0
+    assert (steps, hooks) == (3, 1)
