@@ -1,13 +1,12 @@
 """Measures what students wait for: imports, training, whole labs and the whole test.
 
-    labs bench                 imports, training and labs: about five minutes
-    labs bench --test          `labs test` as well
+    labs bench                 imports, training and labs: half an hour
     labs bench imports labs    only these parts
-    labs bench study           a study against a plain loop of `fit`: fifteen minutes
-    labs bench reproduction    the same for every row of the sources: ten minutes
+    labs bench --help          what parts there are
 
 Times are medians with their range; two ways of doing one thing are run in turn and compared as a ratio, because a
-machine's speed drifts. Keep the machine quiet meanwhile.
+machine's speed drifts. Keep the machine quiet meanwhile. What is measured is kept in benchmarks/results, from which
+`labs links` makes the README's tables.
 """
 
 import argparse
@@ -16,7 +15,10 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import record
+import training
 from prettytable import PrettyTable
 
 from labkit import runner
@@ -31,11 +33,6 @@ def measure(code):
     return float(done.stdout.split()[-1])
 
 
-def show(values):
-    """Median and range, in seconds."""
-    return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
-
-
 def imports():
     """Seconds that each import adds, beyond NumPy's own."""
     timed = "import numpy, time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
@@ -48,65 +45,33 @@ def imports():
     for _ in range(REPEATS):
         for name, statement in statements.items():
             seconds[name].append(measure(timed.format(statement)))
-    table = PrettyTable(["import", f"seconds beyond NumPy, median of {REPEATS} (range)"], align="l")
-    table.add_rows([[name, show(values)] for name, values in seconds.items()])
-    print(table)
-
-
-TRAINING = """
-from labkit import session
-session.start(1)
-import keras, sys, time
-import numpy as np
-from keras import layers
-generator = np.random.default_rng(1)
-x, y = generator.random((12_800, 784), dtype="float32"), generator.integers(0, 10, 12_800)
-model = keras.Sequential([keras.Input((784,)), *(layers.Dense(WIDTH, "relu") for _ in range(DEPTH)), layers.Dense(10)])
-loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-model.compile(keras.optimizers.SGD(0.01), loss, metrics=["accuracy"], OPTIONS)
-model.fit(x, y, batch_size=128, epochs=1, verbose=0)
-start = time.perf_counter()
-model.fit(x, y, batch_size=128, epochs=5, verbose=0)
-print(time.perf_counter() - start)
-"""
-
-
-def training():
-    """The labs' setting of `compile` against Keras's own, as a ratio of training times."""
-    table = PrettyTable(["network", "plain Keras, s", "steps_per_execution=64, s", "ratio, pair by pair"], align="l")
-    for name, width, depth in (("784-60-10", 60, 1), ("784-512-512-10", 512, 2)):
-        code = TRAINING.replace("WIDTH", str(width)).replace("DEPTH", str(depth))
-        plain, ours = [], []
-        for _ in range(REPEATS - 2):
-            plain.append(measure(code.replace(", OPTIONS", "")))
-            ours.append(measure(code.replace("OPTIONS", "steps_per_execution=64")))
-        ratios = [a / b for a, b in zip(plain, ours, strict=True)]
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        table.add_row([name, show(plain), show(ours), spread])
-    print(table)
+    rows = [
+        {"import": name, "seconds": round(statistics.median(each), 3), "least": min(each), "most": max(each)}
+        for name, each in seconds.items()
+    ]
+    record.write("imports", rows, imports, measure)
+    return rows
 
 
 def labs():
-    """Seconds and peak memory of each lab, alone on the machine, on MNIST (if there is one) and on the digits."""
+    """Seconds and peak memory of each lab: alone with a thread per core, then with one thread, a lab per core."""
     from labkit import data
 
-    chosen = os.environ.get("LABKIT_DATA")
-    table = PrettyTable(["lab", "data", "seconds", "peak MB", "claims", "failure"], align="l")
-    for name, value in (("MNIST", chosen), ("digits", "digits")):
-        os.environ.pop("LABKIT_DATA", None)
-        if value:
-            os.environ["LABKIT_DATA"] = value
-        if name == "MNIST" and not data.has_mnist():
-            print("No MNIST here (see `labs data`), so the labs are measured on the bundled digits only.")
-            continue
-        for result in runner.run(runner.find_labs(), jobs=1, report=lambda _: None):
-            row = [result.name, name, f"{result.seconds:.1f}", result.peak_mb, result.claims, result.failure or ""]
-            table.add_row(row)
-    os.environ.pop("LABKIT_DATA")
-    if chosen:
-        os.environ["LABKIT_DATA"] = chosen
-    print(f"{os.cpu_count()} cores")
-    print(table)
+    if not data.has_mnist():
+        raise SystemExit("The labs are measured on MNIST, which is not here: see `labs data`.")
+    cores, rows = os.cpu_count() or 1, {}
+    for threads, jobs in ((cores, 1), (1, cores)):
+        for result in runner.run(runner.find_labs(), jobs, threads, report=show_lab):
+            if result.failure:
+                raise SystemExit(f"{result.name}: {result.failure}")
+            row = rows.setdefault(result.name, {"lab": result.name[:2]})
+            row |= {f"seconds_{threads}": round(result.seconds, 1), f"peak_mb_{threads}": result.peak_mb}
+    record.write("labs", list(rows.values()), labs)
+    return list(rows.values())
+
+
+def show_lab(result):
+    print(f"{result.name}: {result.seconds:.1f} s, {result.peak_mb} MB", flush=True)
 
 
 STUDY = """
@@ -136,11 +101,14 @@ LOOP = """
 
 def study():
     """Lab 02's nine networks, one seed, all epochs: a study against a plain loop of `fit`, as a ratio of times."""
-    plain, ours = [], []
+    rows = []
     for _ in range(2):
-        plain.append(measure(STUDY.replace("    RUN", LOOP)))
-        ours.append(measure(STUDY.replace("RUN", "part.record()")))
-        print(f"plain loop {plain[-1]:.0f} s, study {ours[-1]:.0f} s, ratio {plain[-1] / ours[-1]:.2f}", flush=True)
+        plain = measure(STUDY.replace("    RUN", LOOP))
+        ours = measure(STUDY.replace("RUN", "part.record()"))
+        rows.append({"study": "02.nine, one seed", "plain": plain, "recorded": ours, "ratio": plain / ours})
+        print(f"plain loop {plain:.0f} s, study {ours:.0f} s, ratio {plain / ours:.2f}", flush=True)
+        record.write("study", rows, study)
+    return rows
 
 
 REPRODUCTION = """
@@ -183,7 +151,9 @@ def reproduction():
     """Every trained row of the sources, one seed, a tenth of its epochs: the study against plain calls of `fit`."""
     code = REPRODUCTION.replace("SHARE", str(SHARE))
     plain, ours = measure(code.replace("    RUN", ROWS)), measure(code.replace("RUN", "part.record()"))
-    print(f"plain calls {plain:.0f} s, study {ours:.0f} s, ratio {plain / ours:.2f}")
+    rows = [{"study": "28 rows, a tenth of their epochs", "plain": plain, "recorded": ours, "ratio": plain / ours}]
+    record.write("reproduction", rows, reproduction)
+    return rows
 
 
 def test():
@@ -191,22 +161,54 @@ def test():
     start = time.perf_counter()
     command = [sys.executable, "-m", "labkit.cli", "test", "-q"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    last = (done.stdout + done.stderr).strip().splitlines()[-1:]
-    print(f"labs test: {time.perf_counter() - start:.0f} s, exit status {done.returncode}", *last)
+    last = (done.stdout + done.stderr).strip().splitlines()[-1]
+    return [{"seconds": time.perf_counter() - start, "exit status": done.returncode, "said": last}]
+
+
+PARTS = {
+    "imports": imports,
+    "training": training.training,
+    "growth": training.growth,
+    "labs": labs,
+    "study": study,
+    "reproduction": reproduction,
+    "test": test,
+}
+USUAL = ("imports", "training", "growth", "labs")
+# Files of this folder with options of their own.
+FILES = {
+    "classroom": "What a classroom on one hub costs, and how many students a machine holds.",
+    "faults": "What the course survives: kills, full disks, read-only homes, no network, ...",
+    "installations": "The course on each Python, with the oldest and the newest packages allowed.",
+}
 
 
 def main():
-    parts = {"imports": imports, "training": training, "labs": labs, "study": study}
-    parts |= {"reproduction": reproduction, "test": test}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="part", help="what to measure (everything but `test`)")
-    parser.add_argument("--test", action="store_true", help="measure `labs test` too")
-    chosen = parser.parse_args()
+    if sys.argv[1:] and sys.argv[1] in FILES:
+        sys.exit(subprocess.call([sys.executable, str(Path(__file__).with_name(f"{sys.argv[1]}.py")), *sys.argv[2:]]))
+    said = {name: part.__doc__.splitlines()[0] for name, part in PARTS.items()} | FILES
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="parts:\n" + "\n".join(f"  {name:14} {text}" for name, text in said.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    usual = f"by default {', '.join(USUAL)}; {', '.join(FILES)}: one alone, with its own options"
+    parser.add_argument("parts", nargs="*", metavar="part", help=usual)
+    chosen = parser.parse_args().parts
+    if unknown := sorted(set(chosen) - set(PARTS)):
+        parser.error(f"no part {', '.join(unknown)}: choose from {', '.join(PARTS)}")
     runner.fix_data_path()
-    names = chosen.parts or ["imports", "training", "labs"]
-    for name in [*names, *(["test"] if chosen.test else [])]:
-        print(parts[name].__doc__.splitlines()[0])
-        parts[name]()
+    for name in chosen or USUAL:
+        print(said[name], flush=True)
+        show(PARTS[name]())
+
+
+def show(rows):
+    """Print a list of flat dicts as a table."""
+    if rows:
+        table = PrettyTable(list(rows[0]), align="l", float_format=".3")
+        table.add_rows([[row.get(name, "") for name in rows[0]] for row in rows])
+        print(table)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The `labs` command: open, run, test, record, doctor, data, bench, links."""
+"""The `labs` command: open, run, test, record, stress, doctor, data, bench, links."""
 
 import argparse
 import os
@@ -61,6 +61,13 @@ def _parser():
     command.add_argument("labs", nargs="*", metavar="NN", help="numbers of labs; all by default")
     command.add_argument("--jobs", type=_count, help="runs at a time; by default one per core, if memory allows")
     command.add_argument("--check", action="store_true", help="train nothing; fail if a record is not complete")
+    command = add(
+        "stress", "Run labs under other seeds, on both data sets, and say how near each claim came to failing."
+    )
+    command.add_argument("labs", nargs="*", metavar="NN", help="numbers of labs; all by default")
+    command.add_argument("--seeds", type=_count, default=10, help="how many different ones (10); recorded ones count")
+    command.add_argument("--jobs", type=_count, help="labs at a time; by default one per core, if memory allows")
+    command.add_argument("--show", action="store_true", help="run nothing; show every claim's smallest margin so far")
     add("doctor", "Check this computer and this installation.")
     command = add("data", "Show where MNIST comes from; download it if it is nowhere.")
     command.add_argument("--fetch", action="store_true", help="put MNIST into the cache folder for offline use")
@@ -80,6 +87,9 @@ def _count(text):
 def _open(chosen):
     from jupyterlab.labapp import LabApp
 
+    from labkit import guide
+
+    os.environ.update(guide.startup_settings(os.environ))
     (lab,) = runner.find_labs([chosen.lab or "00"])
     return LabApp.launch_instance([str(lab), f"--ServerApp.root_dir={runner.ROOT}", *chosen.rest]) or 0
 
@@ -172,6 +182,27 @@ def _record(chosen):
     return 0
 
 
+def _stress(chosen):
+    from labkit import stress
+
+    labs = runner.find_labs(chosen.labs)
+    if not chosen.show:
+        datasets = [os.environ.get("LABKIT_DATA") or "", "digits"] if _have_mnist() else ["digits"]
+        jobs = chosen.jobs or runner.default_jobs(2 * runner.LAB_GB)  # a kernel grows from pass to pass
+        stress.run(labs, datasets, chosen.seeds, jobs, _show_pass)
+    lines = [line for line in stress.read() if line["lab"] in {lab.stem for lab in labs}]
+    print(stress.table(stress.by_claim(lines) if chosen.show else stress.by_lab(lines)))
+    failed = [line for line in lines if line["failure"] or not all(c["holds"] for c in line["claims"].values())]
+    print(f"{len(failed)} of {len(lines)} passes FAILED." if failed else f"All claims hold in all {len(lines)} passes.")
+    return 1 if failed or not lines else 0
+
+
+def _show_pass(line):
+    failed = [claim["sentence"] for claim in line["claims"].values() if not claim["holds"]]
+    outcome = "\n  ".join(["FAILED", *filter(None, [line["failure"]]), *failed]) if failed or line["failure"] else "ok"
+    print(f"{line['lab']}, {line['data']}, pass {line['shift'] + 1}: {line['seconds']:.0f} s, {outcome}", flush=True)
+
+
 def _doctor(_):
     from labkit import doctor
 
@@ -211,6 +242,7 @@ COMMANDS = {
     "run": _run,
     "test": _test,
     "record": _record,
+    "stress": _stress,
     "doctor": _doctor,
     "data": _data,
     "bench": _bench,

@@ -1,6 +1,8 @@
-"""What is generated in README and notebooks: links to the one address in pyproject.toml, and tables."""
+"""What is generated in README, notebooks and pages: links to the one address in pyproject.toml, and tables."""
 
+import importlib
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -14,7 +16,6 @@ COLAB_BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 INSTALL = re.compile(r'%pip install --quiet --no-deps "git\+[^"]*"')
 TABLE = re.compile(r"<!-- table of labs -->.*?<!-- end of table -->", re.DOTALL)
 LAUNCH = re.compile(r"<!-- launch -->.*?<!-- end of launch -->", re.DOTALL)
-REPRODUCTION = re.compile(r"<!-- reproduction -->.*?<!-- end of reproduction -->", re.DOTALL)
 
 
 def repository():
@@ -57,15 +58,24 @@ def reproduction():
 
 def generated():
     """What each file should say: a dict of path -> text of the whole file."""
-    texts = {ROOT / "README.md": _readme()}
+    classroom, report = (_benchmark(name) for name in ("classroom", "report"))
+    texts = {ROOT / "README.md": _readme(), classroom.README: classroom.readme(), report.CLAIMS: report.all_claims()}
     for path, _, _ in labs():
         texts[path] = _notebook(path)
     return texts
 
 
+def _benchmark(name):
+    """A file of benchmarks, which makes tables of what it has measured."""
+    folder = str(ROOT / "benchmarks")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # first, because there is a folder "classroom" too
+    return importlib.import_module(name)
+
+
 def main(check=False):
     """Write every generated badge, link and table. With `check`, only say what is out of date; returns 0 or 1."""
-    outdated = [path for path, text in generated().items() if path.read_text("utf-8") != text]
+    outdated = [path for path, text in generated().items() if not path.exists() or path.read_text("utf-8") != text]
     names = ", ".join(str(path.relative_to(ROOT)) for path in outdated)
     if check:
         print(f"out of date: {names}. `labs links` brings them up to date." if names else "All links are up to date.")
@@ -93,8 +103,10 @@ def _readme():
         "<!-- end of launch -->",
     ]
     text = _replace(LAUNCH, text, "\n".join(lines), "README.md")
-    lines = ["<!-- reproduction -->", reproduction(), "<!-- end of reproduction -->"]
-    return _replace(REPRODUCTION, text, "\n".join(lines), "README.md")
+    for name, block in {"reproduction": reproduction, **_benchmark("report").BLOCKS}.items():
+        pattern = re.compile(f"<!-- {name} -->.*?<!-- end of {name} -->", re.DOTALL)
+        text = _replace(pattern, text, f"<!-- {name} -->\n{block()}\n<!-- end of {name} -->", "README.md")
+    return text
 
 
 def _notebook(path):

@@ -1,0 +1,219 @@
+"""The README's tables and figure, made from what the benchmarks have kept in benchmarks/results."""
+
+import math
+import statistics
+from pathlib import Path
+
+import record
+
+from labkit import stress
+
+FIGURE = record.FOLDER / "growth.png"
+CLAIMS = Path(__file__).with_name("claims.md")
+ALT = (
+    "Five panels with logarithmic axes: seconds of an epoch against images, width and depth, and seconds of a study "
+    "against seeds, each with one core and with two; beside each curve a dotted line of proportional growth."
+)
+TITLES = {
+    "images": ("images per epoch", "seconds of an epoch"),
+    "width": ("units in each of two layers", "seconds of an epoch"),
+    "depth": ("layers of 128 units", "seconds of an epoch"),
+    "seeds": ("seeds of one network", "seconds of the study"),
+}
+
+
+def table(head, rows):
+    """A Markdown table; columns whose every cell starts with a digit or a sign stand to the right."""
+    numeric = [all(str(row[i])[:1] in "0123456789−-+–" for row in rows) for i in range(len(head))]
+    rule = ["---:" if right else "---" for right in numeric]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in (head, rule, *rows))
+
+
+def speed():
+    """Training one network: plain Keras, the labs' settings, PyTorch."""
+    kept = record.read("training")
+    if kept is None:
+        return "Not measured yet: `labs bench training`."
+    rows = []
+    for row in kept["rows"]:
+        ratios = [_ratio(row[way]) for way in ("steps", "steps and XLA")]
+        share = f"{row['plain']['share_of_peak']:.0%} → {max(row[w]['share_of_peak'] for w in WAYS):.0%}"
+        torch = f"{row['torch']['ratio']:.2f}" if "torch" in row else "–"
+        accuracy = ", ".join(_span(row[way]["accuracy"]) for way in WAYS)
+        rows.append([row["network"], f"{row['plain']['seconds']:.2f} s", *ratios, torch, share, accuracy])
+    head = ["network", "plain epoch", "`steps_per_execution=64`", "and `jit_compile=True`", "PyTorch", "share of peak"]
+    text = [table([*head, "validation accuracy"], rows), ""]
+    peak = max(row["peak_gflops"] for row in kept["rows"])
+    seeds = len(kept["rows"][0]["plain"]["accuracy"])
+    text.append(
+        f"Ratios to plain Keras, pair by pair: median (quartiles). PyTorch {_torch(kept)} is a plain loop. *Share of "
+        f"peak*: the network's floating-point operations, counted from its layers, against those of large matrix "
+        f"products ({peak:.0f} GFLOP/s); plain, then the best. Accuracies after {1 + 2 * 4} epochs of part of the "
+        f"images, range over {seeds} seeds, plain and the two settings. {_machine(kept)}"
+    )
+    return "\n".join(text)
+
+
+WAYS = ("plain", "steps", "steps and XLA")
+
+
+def _ratio(way):
+    low, high = way["ratio_quartiles"]
+    return f"{way['ratio']:.2f} ({low:.2f}–{high:.2f})"
+
+
+def _span(values):
+    return f"{min(values):.3f}–{max(values):.3f}"
+
+
+def _torch(kept):
+    return next((row["torch"]["version"].partition("+")[0] for row in kept["rows"] if "torch" in row), "")
+
+
+def _machine(kept):
+    versions = ", ".join(f"{name} {version}" for name, version in kept["versions"].items())
+    return f"{kept['machine']}; {versions}."
+
+
+def studies():
+    """Studies against plain loops."""
+    lines = []
+    for part in ("study", "reproduction"):
+        kept = record.read(part)
+        if kept:
+            plain, ours = (statistics.median(row[name] for row in kept["rows"]) for name in ("plain", "recorded"))
+            ratios = " and ".join(f"**{row['ratio']:.2f}**" for row in kept["rows"])
+            each = "each time" if len(kept["rows"]) > 1 else "once"
+            lines.append(
+                f"- {kept['rows'][0]['study']}: a plain loop {plain:.0f} s, the study {ours:.0f} s, "
+                f"ratio {ratios} ({len(kept['rows'])} × measured, {each} in turn)."
+            )
+    return "\n".join(lines) or "Not measured yet: `labs bench study`."
+
+
+def labs():
+    """Seconds and memory of each lab."""
+    kept = record.read("labs")
+    if kept is None:
+        return "Not measured yet: `labs bench labs`."
+    names = list(kept["rows"][0])
+    head = [
+        name.replace("_1", ", one thread").replace("_2", ", two threads").replace("peak_mb", "peak MB")
+        for name in names
+    ]
+    return table(head, [[row[name] for name in names] for row in kept["rows"]])
+
+
+def growth_figure(path=FIGURE):
+    """Draw how the cost grows."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    from labkit import plots
+
+    kept = record.read("growth")
+    with mpl.rc_context():
+        plots.use_style()
+        figure, axes = plt.subplots(1, len(TITLES), figsize=(13, 3.6), layout="constrained")
+        for ax, (axis, (xlabel, ylabel)) in zip(axes, TITLES.items(), strict=True):
+            points = [row for row in kept["rows"] if row["axis"] == axis]
+            for cores in sorted({row["cores"] for row in points}):
+                values, seconds = zip(*((r["value"], r["seconds"]) for r in points if r["cores"] == cores), strict=True)
+                label = f"{cores} core{'s' * (cores > 1)}"
+                ax.loglog(values, seconds, f"{plots.MARKERS[cores - 1]}-", color=plots.PALETTE[cores - 1], label=label)
+            last = [value / values[-1] * seconds[-1] for value in values]
+            ax.loglog(values, last, ":", color=plots.BLACK, linewidth=1, label="proportional")
+            ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(min(row["seconds"] for row in points) / 2, None))
+        axes[0].legend()
+        figure.savefig(path, dpi=100, metadata={"Software": None})
+        plt.close(figure)
+
+
+def growth():
+    """The figure of how the cost grows, and where it stops being proportional."""
+    kept = record.read("growth")
+    if kept is None:
+        return "Not measured yet: `labs bench growth`."
+    lines = [f"![{ALT}](benchmarks/results/{FIGURE.name})", ""]
+    for axis, text in WHY.items():
+        points = [(row["value"], row["seconds"]) for row in kept["rows"] if row["axis"] == axis and row["cores"] == 1]
+        (a, first), (b, second), (y, before), (z, last) = *points[:2], *points[-2:]
+        low, high = (math.log(q / p) / math.log(n / m) for m, n, p, q in ((a, b, first, second), (y, z, before, last)))
+        lines.append(
+            f"- **{axis.capitalize()}**: from {a:,} to {b:,} the time grows with the power {low:.1f}, from {y:,} to "
+            f"{z:,} with {high:.1f}. {text}"
+        )
+    return "\n".join(lines)
+
+
+WHY = {
+    "images": "Every epoch costs something before its first step: an iterator, and a call from Python.",
+    "width": "Small layers cost a step's fixed price; of large ones, the product of two widths counts, so the power "
+    "goes up to two.",
+    "depth": "The first layer and the loss are there once; after that, a layer costs a layer.",
+    "seeds": "Worker processes take seconds to start, whatever they train; a few seeds are for free.",
+}
+
+
+def faults():
+    """Faults tried and survived."""
+    kept = record.read("faults")
+    if kept is None:
+        return "Not measured yet: `labs bench faults`."
+    rows = [[row["fault"], row["tried"], row["survived"], row["how"]] for row in kept["rows"]]
+    total = [sum(row[name] for row in kept["rows"]) for name in ("tried", "survived")]
+    return table(["fault", "tried", "survived", "what survived means"], [*rows, ["all", *total, ""]])
+
+
+def installations():
+    """Pythons and package versions that were tried."""
+    kept = record.read("installations")
+    if kept is None:
+        return "Not measured yet: `labs bench installations`."
+    names = list(kept["rows"][0])
+    return table(names, [[row[name] for name in names] for row in kept["rows"]])
+
+
+def claims():
+    """Every lab's claims under other seeds: the short form."""
+    rows = [
+        [row["lab"], row["data"], row["passes"], row["claims"], row["failed"], _margin(row["margin"])]
+        for row in stress.by_lab(stress.read())
+        if row["claims"]
+    ]
+    if not rows:
+        return "Not run yet: `labs stress`."
+    return table(["lab", "data", "passes", "claims", "failures", "smallest margin"], rows)
+
+
+def all_claims():
+    """Every claim's smallest margin: the long form, a file of its own."""
+    rows = [
+        [
+            *(one["lab"], f"`{one['claim']}`", one["sentence"].replace("|", "\\|"), one["runs"], one["failed"]),
+            *(_margin(one["margin"]), one["where"]),
+        ]
+        for one in stress.by_claim(stress.read())
+    ]
+    head = ["lab", "cell/claim", "claim", "runs", "failures", "smallest margin", "where"]
+    about = (
+        "# Every claim, under other seeds\n\nMade by `labs stress` and `labs links`. The margin of `a > b` is (a − b) "
+        "divided by the larger of the two, ignoring signs: with 0.1, a tenth less would make the claim false. Of the "
+        "runs, the smallest is shown, and where it occurred. *Yes or no*: the claim compares no sizes.\n\n"
+    )
+    return about + (table(head, rows) if rows else "Not run yet.") + "\n"
+
+
+def _margin(value):
+    return "yes or no" if value is None else f"{value:.2g}"
+
+
+BLOCKS = {
+    "speed": speed,
+    "studies": studies,
+    "seconds of labs": labs,
+    "growth": growth,
+    "faults": faults,
+    "installations": installations,
+    "claims": claims,
+}
