@@ -1,0 +1,118 @@
+"""The benchmarks' own arithmetic: operations counted from layers, ratios, and tables made of what was kept."""
+
+import json
+import sys
+
+import pytest
+
+from labkit import runner, stress
+
+sys.path.insert(0, str(runner.ROOT / "benchmarks"))
+import record
+import report
+import training
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder of results."""
+    monkeypatch.setattr(record, "FOLDER", tmp_path)
+    monkeypatch.setattr(stress, "RECORD", tmp_path / "claims.jsonl")
+    return tmp_path
+
+
+@pytest.fixture
+def keras():
+    from labkit import session
+
+    session.start(1)
+    import keras
+
+    return keras
+
+
+def test_operations_of_a_dense_network_are_counted_forward_and_back(keras):
+    layers = [keras.layers.Dense(5), keras.layers.Dropout(0.5), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    # Forward 2 (15 + 10); back as much for the weights, and 2 * 10 for the inputs of the second layer.
+    assert training.training_flops(model) == 50 + 50 + 20
+
+
+def test_operations_of_a_convolution_count_once_per_place(keras):
+    layers = [keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((6, 6, 1)), *layers])
+    convolution, dense = 2 * 3 * 3 * 4 * 16, 2 * 4 * 16 * 2
+    assert training.training_flops(model) == 2 * convolution + 3 * dense
+
+
+def measured(plain, steps, fused, torch=()):
+    run = {
+        "seconds": {"plain": plain, "steps": steps, "steps and XLA": fused},
+        "first": {"plain": 1, "steps": 2, "steps and XLA": 3},
+        "accuracy": {"plain": 0.9, "steps": 0.91, "steps and XLA": 0.92},
+        "flops": 1e9,
+        "peak": 4e9,
+    }
+    return {"keras": [run], "torch": [{"seconds": list(torch), "accuracy": 0.9, "version": "2.0+cpu"}] if torch else []}
+
+
+def test_a_ratio_is_the_median_of_pairs_and_a_share_is_one_of_the_peak():
+    row = training.summary("A1", measured([2, 4, 6], [1, 4, 2], [1, 1, 1], torch=[1, 2]))
+    assert row["steps"]["ratio"] == 2  # of 2, 1 and 3
+    assert row["plain"]["ratio"] == 1
+    assert row["plain"]["share_of_peak"] == pytest.approx(1 / 4 / 4)
+    assert row["torch"]["ratio"] == pytest.approx(4 / 1.5)
+
+
+def test_what_is_kept_is_read_again_with_versions_and_machine(folder):
+    record.write("some", [{"a": 1}], training.summary)
+    kept = record.read("some")
+    assert kept["rows"] == [{"a": 1}]
+    assert kept["versions"]["numpy"] and "cores" in kept["machine"]
+    assert kept["code"] == record.digest(training.summary) != record.digest(training.timed)
+    assert record.read("other") is None
+    assert [path.name for path in folder.iterdir()] == ["some.json"]
+
+
+def test_without_measurements_every_block_says_what_to_run(folder):
+    for name, block in report.BLOCKS.items():
+        assert "`labs " in block(), name
+
+
+def test_the_table_of_speed_shows_what_was_measured(folder):
+    record.write("training", [training.summary("A1", measured([2, 4, 6], [1, 4, 2], [1, 1, 1], torch=[1, 2]))])
+    head, rule, row = report.speed().splitlines()[:3]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == [
+        "784-512-512-10, SGD, batches of 128",
+        "4.00 s",
+        "2.00 (1.00–3.00)",
+        "4.00 (2.00–6.00)",
+        "2.67",
+        "6% → 25%",
+        "0.900–0.900, 0.910–0.910, 0.920–0.920",
+    ]
+    assert head.count("|") == rule.count("|") == row.count("|")
+
+
+def test_faults_are_added_up(folder):
+    row = {"fault": "x", "tried": 3, "survived": 2, "how": "y"}
+    record.write("faults", [row, row | {"tried": 5, "survived": 5}])
+    assert report.faults().splitlines()[-1] == "| all | 8 | 7 |  |"
+
+
+def test_growth_is_told_as_a_power_of_what_grows(folder):
+    points = [(1, 1.0), (2, 2.0), (4, 4.0), (8, 16.0)]
+    rows = [{"axis": axis, "cores": 1, "value": v, "seconds": s} for axis in report.TITLES for v, s in points]
+    record.write("growth", rows)
+    assert "from 1 to 2 the time grows with the power 1.0, from 4 to 8 with 2.0." in report.growth()
+    report.growth_figure(folder / "growth.png")
+    assert (folder / "growth.png").stat().st_size > 1000
+
+
+def test_claims_that_fail_are_counted_and_have_their_margin_in_the_long_form(folder):
+    claims = {"c/1": {"holds": False, "margin": -0.125, "sentence": "a | b"}}
+    path = runner.find_labs(["06"])[0]
+    line = {"lab": path.stem, "data": "MNIST", "shift": 0, "code": stress.digest(path), "failure": None}
+    stress.RECORD.write_text(json.dumps(line | {"held_mb": 1, "claims": claims}) + "\n", "utf-8")
+    assert "| 06 | MNIST | 1 | 1 | 1 | -0.12 |" in report.claims()
+    assert "| 06 | `c/1` | a \\| b | 1 | 1 | -0.12 | MNIST, pass 1 |" in report.all_claims()
