@@ -382,7 +382,7 @@ def _last_frame(trace):
 def _is_global(name, trace, names):
     """Whether a NameError is about a name of the notebook, and not of a library or a function."""
     frame = _last_frame(trace).tb_frame
-    return frame.f_globals is names and name not in frame.f_code.co_varnames + frame.f_code.co_freevars
+    return frame.f_globals is names and name not in frame.f_code.co_freevars
 
 
 def _raised_by_labkit(trace):

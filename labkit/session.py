@@ -15,7 +15,7 @@ from labkit.errors import LabError
 
 # Where the home cannot be written to, matplotlib makes do with a temporary folder, and says so at length.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
-from labkit import plots  # noqa: E402 - it imports matplotlib
+from labkit import guide, plots  # noqa: E402 - plots imports matplotlib
 
 logging.getLogger("matplotlib").setLevel(logging.NOTSET)
 
@@ -29,6 +29,7 @@ def start(seed, keras=True):
     keras: False for a lab that uses NumPy only and should not wait for TensorFlow.
     Raises LabError where Keras or TensorFlow is missing.
     """
+    guide.switch_on()  # unless the server has switched it on for this kernel
     plots.use_style()
     if keras:
         _import_keras().utils.set_random_seed(seed)  # Python's, NumPy's and TensorFlow's generators

@@ -326,5 +326,3 @@ def epoch_time(answer):
     if math.isclose(value, 0.002 * 128):
         return "a step takes 2 ms with all of its images; do not multiply by the batch."
     return "multiply the number of steps by the time that one takes."
-
-
