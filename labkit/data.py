@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -203,10 +204,18 @@ def cache_folder() -> Path:
     if chosen := os.environ.get("LABKIT_CACHE"):
         return Path(chosen).expanduser()
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "nn-labs" / "Cache"
+        return Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local") / "nn-labs" / "Cache"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "nn-labs"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nn-labs"
+        return _home() / "Library" / "Caches" / "nn-labs"
+    return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "nn-labs"
+
+
+def _home():
+    """The user's home; where the system knows of none, as in some containers, the folder for temporary files."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(tempfile.gettempdir())
 
 
 def _size(name, value, least, most):
@@ -272,7 +281,7 @@ def _places():
     if chosen := os.environ.get("LABKIT_DATA", "").strip():
         path = Path(chosen).expanduser()
         return [("LABKIT_DATA", next((p for p in (path, PROJECT / path) if os.path.exists(p)), path))]
-    keras = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    keras = Path(os.environ.get("KERAS_HOME") or _home() / ".keras")
     return [("the cache", cache_folder()), ("Keras's cache", keras / "datasets" / "mnist.npz")]
 
 
@@ -518,13 +527,14 @@ def _keep(packed):
     """Put an .npz file into the cache folder, all of it or nothing; OSError if that is impossible."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    for partial in folder.glob("mnist-*.part"):
-        with suppress(OSError):
-            if time.time() - partial.stat().st_mtime > STALE_SECONDS:
-                partial.unlink()
     partial = folder / f"mnist-{uuid.uuid4().hex}.part"
     try:
         with partial.open("xb") as file:
+            now = os.fstat(file.fileno()).st_mtime  # by the clock that stamped the others, whatever ours says
+            for other in folder.glob("mnist-*.part"):
+                with suppress(OSError):
+                    if abs(now - other.stat().st_mtime) > STALE_SECONDS:
+                        other.unlink()
             file.write(packed)
             file.flush()
             os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass
@@ -163,7 +164,10 @@ async def _run_lab(path, environment, save):
     if failure and "cell" in at:
         failure = f"cell {at['cell'].id}: {failure}"
     if save and not failure:
-        _save(notebook, path)
+        try:
+            _save(notebook, path)
+        except OSError as error:
+            failure = f"Its outputs could not be saved ({error.strerror or error}), so the file is as it was."
     seconds = time.perf_counter() - start
     return Result(path.stem, len(code), _count_claims(code), seconds, round(peak[0] / 1e6), failure)
 
@@ -205,11 +209,20 @@ def _count_claims(code):
 
 
 def _save(notebook, path):
-    """Write the outputs, without what differs from machine to machine and tells a reader nothing."""
+    """Write the outputs, without what differs from machine to machine and tells a reader nothing: all or nothing."""
     import nbformat
 
     notebook.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata.language_info = {"name": "python"}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-    nbformat.write(notebook, path)
+    part = path.with_suffix(".part")
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as file:
+            nbformat.write(notebook, file)
+            file.flush()
+            os.fsync(file.fileno())
+        shutil.copymode(path, part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

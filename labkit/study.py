@@ -238,7 +238,7 @@ class Study:
         jobs: runs at a time, each with one thread; by default one per core, if memory allows. Inside
             joblib.parallel_config, what that says. Stopped at any time, a second call goes on where this one ended.
         Returns the number of runs trained. Raises LabError, naming the run, where one stops with an error; runs that
-        ended before are kept.
+        ended before are kept; likewise where the record cannot be written.
         """
         import cloudpickle
         from tqdm import tqdm
@@ -250,6 +250,7 @@ class Study:
         self._tidy()
         if not todo:
             return 0
+        self._append("")  # a file that cannot be written is better known before the training than after
         functions, digest = cloudpickle.dumps(self.functions), self.digest
         course = self.path.parent == RESULTS
         calls = [(functions, options, seed, self._fit(options, seed), course) for options, seed in todo]
@@ -261,7 +262,7 @@ class Study:
                         f"Study {self.name} stopped, because its run {_label(line['options'])} with seed "
                         f"{line['seed']} failed with {line['error']} ({bar.n} finished runs are kept)."
                     )
-                self._append(line | {"digest": digest})
+                self._append(_written(line | {"digest": digest}))
                 bar.update()
         self._tidy()
         return len(todo)
@@ -289,32 +290,44 @@ class Study:
                 found[key] = line
         return found, damaged
 
-    def _append(self, line):
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(_written(line))
+    @contextlib.contextmanager
+    def _writing(self):
+        """Say a full or forbidden disk in one sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise LabError(
+                f"{self.path} could not be written ({error.strerror or error}): make room on this disk, or use a copy "
+                "of the course that you may write to, and record again; the runs that were written before are kept."
+            ) from None
+
+    def _append(self, text):
+        with self._writing(), self.path.open("a", encoding="utf-8") as file:
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
 
     def _tidy(self):
         """Rewrite the record in the order of the grid: without damaged lines, and without stale ones once replaced."""
-        for left in self.path.parent.glob(f"{self.name}.*.part"):  # by a call that was killed
-            left.unlink(missing_ok=True)
         found, _ = self._read()
         grid = [_key(*run) for run in self.grid()]
         lines = [found[key] for key in grid if key in found]
         text = "".join(_written(line) for line in lines)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists() and self.path.read_bytes() == text.encode():
-            return
         part = self.path.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
-        try:
-            with part.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, self.path)
-        finally:
-            part.unlink(missing_ok=True)
+        with self._writing():
+            for left in self.path.parent.glob(f"{self.name}.*.part"):  # by a call that was killed
+                left.unlink(missing_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and self.path.read_bytes() == text.encode():
+                return
+            try:
+                with part.open("w", encoding="utf-8", newline="\n") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(part, self.path)
+            finally:
+                part.unlink(missing_ok=True)
 
 
 def of_notebook(path):
@@ -374,7 +387,10 @@ def _side_by_side(calls, jobs):
     with context, warnings.catch_warnings():
         # loky replaces a worker whose memory has grown, which TensorFlow's does, and warns of it; no run is lost.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
-        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="all")
+        warnings.filterwarnings("ignore", message=r"\d+ tasks")  # not used or cancelled, where a study stops half-way
+        # loky, stopped with more tasks than its workers' queue holds, writes a KeyError to stderr.
+        ahead = "all" if chosen else "2*n_jobs"
+        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=ahead)
         try:
             yield from parallel(joblib.delayed(_train)(*call) for call in calls)
         except Exception as error:
@@ -429,6 +445,7 @@ def _train(functions, options, seed, fit, course):
         line |= {"history": history, "versions": _versions()}
         del model
         keras.backend.clear_session()
+        session.free_memory()  # else a worker grows from run to run
         return _rounded(line)
     except LabError as error:
         return {"options": options, "seed": seed, "error": str(error)}
@@ -513,6 +530,9 @@ def _code(function, seen=None):
         return function.__name__
     seen.add(function)
     try:
+        if function.__code__.co_filename == "<string>":
+            # What exec compiled has no source; but from Python 3.13 on, that of `python -c` is found under its name.
+            raise OSError
         source = inspect.getsource(function.__code__)  # not of what a decorator wraps: that is in its closure
     except (OSError, TypeError):
         raise LabError(
