@@ -11,8 +11,8 @@ from labkit import stress
 FIGURE = record.FOLDER / "growth.png"
 CLAIMS = Path(__file__).with_name("claims.md")
 ALT = (
-    "Five panels with logarithmic axes: seconds of an epoch against images, width and depth, and seconds of a study "
-    "against seeds, each with one core and with two; beside each curve a dotted line of proportional growth."
+    "Four panels with logarithmic axes: seconds of an epoch against images, width and depth, and seconds of a study "
+    "against seeds, each with one core and with more; beside the curves a dotted line of proportional growth."
 )
 TITLES = {
     "images": ("images per epoch", "seconds of an epoch"),
@@ -108,14 +108,15 @@ def growth_figure(path=FIGURE):
     """Draw how the cost grows."""
     import matplotlib as mpl
     import matplotlib.pyplot as plt
+    from matplotlib import ticker
 
     from labkit import plots
 
     kept = record.read("growth")
     with mpl.rc_context():
         plots.use_style()
-        figure, axes = plt.subplots(1, len(TITLES), figsize=(13, 3.6), layout="constrained")
-        for ax, (axis, (xlabel, ylabel)) in zip(axes, TITLES.items(), strict=True):
+        figure, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
+        for ax, (axis, (xlabel, ylabel)) in zip(axes.flat, TITLES.items(), strict=True):
             points = [row for row in kept["rows"] if row["axis"] == axis]
             for cores in sorted({row["cores"] for row in points}):
                 values, seconds = zip(*((r["value"], r["seconds"]) for r in points if r["cores"] == cores), strict=True)
@@ -123,8 +124,13 @@ def growth_figure(path=FIGURE):
                 ax.loglog(values, seconds, f"{plots.MARKERS[cores - 1]}-", color=plots.PALETTE[cores - 1], label=label)
             last = [value / values[-1] * seconds[-1] for value in values]
             ax.loglog(values, last, ":", color=plots.BLACK, linewidth=1, label="proportional")
-            ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(min(row["seconds"] for row in points) / 2, None))
-        axes[0].legend()
+            ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(min(row["seconds"] for row in points) / 1.5, None))
+            ax.set_xticks(values, [f"{value:,}" for value in values], rotation=30)
+            ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter("{x:g}")
+            for each in (ax.xaxis, ax.yaxis):
+                each.set_minor_locator(ticker.NullLocator())
+        axes.flat[0].legend()
         figure.savefig(path, dpi=100, metadata={"Software": None})
         plt.close(figure)
 
@@ -147,11 +153,12 @@ def growth():
 
 
 WHY = {
-    "images": "Every epoch costs something before its first step: an iterator, and a call from Python.",
-    "width": "Small layers cost a step's fixed price; of large ones, the product of two widths counts, so the power "
-    "goes up to two.",
-    "depth": "The first layer and the loss are there once; after that, a layer costs a layer.",
-    "seeds": "Worker processes take seconds to start, whatever they train; a few seeds are for free.",
+    "images": "Every epoch costs something before its first step: an iterator, and calls from Python.",
+    "width": "Narrow layers cost no more than a step's fixed price. Between wide ones the weights are a product of two "
+    "widths, which tends to the power two; a second core helps only there.",
+    "depth": "The layer that reads the pixels, and the loss, are there once; each further layer adds the same.",
+    "seeds": "Workers take seconds to start, whatever they train. With one core per run, further cores pay from a few "
+    "seeds on.",
 }
 
 
