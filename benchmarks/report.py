@@ -45,11 +45,13 @@ def speed():
     text = [table([*head, "validation accuracy"], rows), ""]
     peak = max(row["peak_gflops"] for row in kept["rows"])
     seeds = len(kept["rows"][0]["plain"]["accuracy"])
+    longer = [row["steps and XLA"]["first_epoch"] - row["steps"]["first_epoch"] for row in kept["rows"]]
     text.append(
         f"Ratios to plain Keras, pair by pair: median (quartiles). PyTorch {_torch(kept)} is a plain loop. *Share of "
         f"peak*: the network's floating-point operations, counted from its layers, against those of large matrix "
         f"products ({peak:.0f} GFLOP/s); plain, then the best. Accuracies after {1 + 2 * 4} epochs of part of the "
-        f"images, range over {seeds} seeds, plain and the two settings. {_machine(kept)}"
+        f"images, range over {seeds} seeds, plain and the two settings. Compiling makes the first epoch longer by "
+        f"{min(longer):.1f} to {max(longer):.1f} s. {_machine(kept)}"
     )
     return "\n".join(text)
 
