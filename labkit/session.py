@@ -8,6 +8,7 @@ import os
 import random
 import sys
 import tempfile
+import types
 
 import numpy as np
 
@@ -80,22 +81,39 @@ def _quick_dropout():
 def free_memory(*_):
     """Let go of networks that nothing refers to any more. In a notebook this happens after each cell by itself.
 
-    A loss, when it is compiled, registers its gradient with TensorFlow, which keeps it for ever, and with it the graph
-    and the weights of its network. What has been compiled contains its gradient, and does not look there again.
+    A loss, when Keras compiles it into a step, registers its gradient with TensorFlow, which keeps it for ever, and
+    with it the step's graph and the weights of the network. A step contains its gradients, so nobody looks there again.
     """
     framework = sys.modules.get("tensorflow.python.framework.ops")
     registered = getattr(getattr(framework, "gradient_registry", None), "_registry", {})
-    compiled = [name for name in registered if name.startswith("CustomGradient-")]
-    for name in compiled:
+    steps = [name for name in list(registered) if name.startswith("CustomGradient-") and _is_of_step(registered[name])]
+    for name in steps:
         del registered[name]
-    if compiled:  # a collection takes a tenth of a second: only after cells that have compiled a network
+    if steps:  # a collection takes a tenth of a second: only after cells that have compiled a network
         gc.collect()
+
+
+def _is_of_step(entry):
+    """Whether a registered gradient belongs to a step of Keras's `fit`, `evaluate` or `predict`.
+
+    The user's own functions of TensorFlow have to keep theirs: they may be differentiated in a later cell.
+    """
+    found = list(entry.values())
+    for _ in range(3):  # the gradient is a function in a function, which holds lists of tensors
+        cells = [cell for one in found for cell in getattr(one, "__closure__", None) or ()]
+        found = [cell.cell_contents for cell in cells if cell != types.CellType()]
+        found += [part for one in found if isinstance(one, (list, tuple)) for part in one]
+        if any(getattr(getattr(one, "graph", None), "name", "") == "one_step_on_data" for one in found):
+            return True
+    return False
 
 
 def _free_memory_after_cells():
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is not None and free_memory not in shell.events.callbacks["post_run_cell"]:
         shell.events.register("post_run_cell", free_memory)
+        # What a cell shows is kept in Out, too: there, a data set that is shown again and again is there many times.
+        shell.displayhook.cache_size = 0
 
 
 @contextlib.contextmanager

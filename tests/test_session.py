@@ -125,7 +125,6 @@ IN_A_NOTEBOOK = """
 import gc
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
-hooks = len(shell.events.callbacks["post_run_cell"])
 shell.run_cell("from labkit import session; session.start(1); session.start(1)")
 shell.run_cell('''
 import keras, numpy as np
@@ -145,7 +144,8 @@ shell.run_cell("train(); train(); None")
 print(before, graphs())
 shell.run_cell("h = kept.fit(np.ones((9, 4)), np.ones(9), epochs=2, batch_size=9, verbose=0)")
 print(shell.user_ns["kept"].optimizer.iterations.numpy())
-print(len(shell.events.callbacks["post_run_cell"]) - hooks)
+from labkit import session
+print(shell.events.callbacks["post_run_cell"].count(session.free_memory))
 """
 
 
@@ -153,3 +153,28 @@ def test_after_a_cell_only_networks_in_use_are_kept_and_they_train_on():
     before, after, steps, hooks = map(int, run(IN_A_NOTEBOOK).stdout.split()[-4:])
     assert before == after > 0
     assert (steps, hooks) == (3, 1)
+
+
+def test_what_a_cell_shows_is_not_kept():
+    code = (
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell = InteractiveShell.instance()\n"
+        "shell.run_cell('from labkit import session; session.start(1)')\n"
+        "shell.run_cell('x = [1, 2]', store_history=True)\n"
+        "shell.run_cell('x', store_history=True); print(shell.user_ns['Out'])"
+    )
+    shown, kept = run(code).stdout.strip().splitlines()[-2:]
+    assert "[1, 2]" in shown
+    assert kept == "{}"
+
+
+def test_a_function_of_ones_own_can_be_differentiated_in_a_later_cell():
+    code = (
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell = InteractiveShell.instance()\n"
+        "shell.run_cell('from labkit import session; session.start(1); import tensorflow as tf')\n"
+        "shell.run_cell('x = tf.constant(0.0); swish = tf.function(lambda x: tf.nn.silu(x)); swish(x)')\n"
+        "shell.run_cell('with tf.GradientTape() as tape: tape.watch(x); y = swish(x)')\n"
+        "shell.run_cell('print(float(tape.gradient(y, x)))')"
+    )
+    assert run(code).stdout.strip().splitlines()[-1] == "0.5"
