@@ -29,7 +29,9 @@ REPEATS = 7
 def measure(code):
     """Run Python code in a fresh process; return the number that it prints."""
     environment = os.environ | {"MPLBACKEND": "agg"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"A measurement stopped with an error:\n{done.stderr[-2000:]}")
     return float(done.stdout.split()[-1])
 
 
@@ -65,7 +67,8 @@ def labs():
             if result.failure:
                 raise SystemExit(f"{result.name}: {result.failure}")
             row = rows.setdefault(result.name, {"lab": result.name[:2]})
-            row |= {f"seconds_{threads}": round(result.seconds, 1), f"peak_mb_{threads}": result.peak_mb}
+            way = f"{threads} thread{'s' * (threads > 1)}, {jobs} lab{'s' * (jobs > 1)} at once"
+            row |= {f"seconds, {way}": round(result.seconds, 1), f"peak MB, {way}": result.peak_mb}
     record.write("labs", list(rows.values()), labs)
     return list(rows.values())
 

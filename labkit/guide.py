@@ -53,7 +53,11 @@ def startup_settings(environment):
     """
     own = environment.get("PYTHONSTARTUP", "")
     settings = {"PYTHONSTARTUP": str(STARTUP)}
-    return settings if own in ("", str(STARTUP)) else settings | {"LABKIT_NEXT_STARTUP": own}
+    return (
+        settings
+        if not own or os.path.realpath(own) == os.path.realpath(STARTUP)
+        else settings | {"LABKIT_NEXT_STARTUP": own}
+    )
 
 
 def switch_on():

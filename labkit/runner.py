@@ -93,11 +93,11 @@ def run(paths, jobs, threads=None, save=False, report=print):
     """
     if threads is None and min(jobs, len(paths)) > 1:
         threads = 1
-    with asyncio.Runner(loop_factory=_Loop) as runner:
+    with asyncio.Runner(loop_factory=Loop) as runner:
         return runner.run(_run_all(paths, jobs, os.environ | kernel_settings(threads), save, report))
 
 
-class _Loop(asyncio.SelectorEventLoop):
+class Loop(asyncio.SelectorEventLoop):
     """Leaves Ctrl-C to asyncio, which stops every lab: nbclient's own handler would stop only one of them."""
 
     def add_signal_handler(self, *_):

@@ -14,12 +14,15 @@ def _start(names):
         from labkit import guide
 
         guide.switch_on()
-    before = os.environ.get("LABKIT_NEXT_STARTUP", "")  # what PYTHONSTARTUP named without us
+    before = os.environ.pop("LABKIT_NEXT_STARTUP", "")  # what PYTHONSTARTUP named without us
     if os.path.isfile(before):
-        exec(compile(Path(before).read_bytes(), before, "exec"), names)
+        try:  # without the variable: that file may be the one of another copy of the course
+            exec(compile(Path(before).read_bytes(), before, "exec"), names)
+        finally:
+            os.environ["LABKIT_NEXT_STARTUP"] = before
 
 
 try:
     _start(globals())
 finally:
-    del _start
+    globals().pop("_start", None)  # unless that other file was such a one, and has done so

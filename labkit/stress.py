@@ -7,7 +7,8 @@ lab's code, so that a second call only runs what is missing.
 The margin of a claim is quantitative truth (as the robustness of a temporal-logic formula; Fainekos and Pappas, 2009):
 for `a > b` it is (a - b) divided by the larger of |a| and |b|, so 0.1 means that a tenth less would make the claim
 false; for "and" and "all" the smallest, for "or" and "any" the largest of the parts' margins. A negative margin is a
-failure. A comparison of texts or whole objects has no margin: it is a yes or a no.
+failure. A comparison of texts or whole objects has no margin: it is a yes or a no. Against 0 the margin is 1 whatever
+the size, because only the sign counts there.
 """
 
 import ast
@@ -254,12 +255,16 @@ def _code(path):
 
 
 def read():
-    """The recorded passes that are of today's labs, as a list of dicts."""
+    """The recorded passes that are of today's labs, as a list of dicts, the last of each; torn lines are left out."""
     if not RECORD.exists():
         return []
-    today = {path.stem: digest(path) for path in runner.find_labs()}
-    lines = [json.loads(line) for line in RECORD.read_text("utf-8").splitlines()]
-    return [line for line in lines if today.get(line["lab"]) == line["code"]]
+    today, found = {path.stem: digest(path) for path in runner.find_labs()}, {}
+    for text in RECORD.read_text("utf-8").splitlines():
+        with contextlib.suppress(ValueError):  # cut off when its writer was killed
+            line = json.loads(text)
+            if today.get(line["lab"]) == line["code"]:
+                found[line["lab"], line["data"], line["shift"]] = line
+    return list(found.values())
 
 
 def run(paths, datasets, passes=PASSES, jobs=1, report=print):
@@ -268,13 +273,13 @@ def run(paths, datasets, passes=PASSES, jobs=1, report=print):
     datasets: values of LABKIT_DATA; "digits" is the stand-in, anything else leads to MNIST.
     report: called with each line of the record as soon as it is there.
     """
-    with asyncio.Runner() as loop:
+    with asyncio.Runner(loop_factory=runner.Loop) as loop:
         return loop.run(_run_all(paths, datasets, passes, jobs, report))
 
 
 async def _run_all(paths, datasets, passes, jobs, report):
     places = asyncio.Semaphore(jobs)
-    recorded = {(line["lab"], line["data"], line["shift"]) for line in read()}
+    recorded = {(line["lab"], line["data"], line["shift"]) for line in read() if not line["failure"]}
 
     async def one(path, dataset):
         missing = [shift for shift in range(passes) if (path.stem, _name(dataset), shift) not in recorded]
@@ -295,6 +300,7 @@ def _name(dataset):
 async def _run_lab(path, dataset, shifts, threads, report):
     import nbclient
     import nbformat
+    from nbclient.exceptions import DeadKernelError
     from nbformat.v4 import new_code_cell
 
     notebook = nbformat.read(path, as_version=4)
@@ -327,14 +333,21 @@ async def _run_lab(path, dataset, shifts, threads, report):
             shutdown_kernel="immediate",
             on_cell_executed=executed,
         )
-        await client.async_execute(env=environment, stderr=subprocess.DEVNULL, cleanup_kc=True)
+        try:
+            await client.async_execute(env=environment, stderr=subprocess.DEVNULL, cleanup_kc=True)
+        except (DeadKernelError, RuntimeError) as error:
+            if asyncio.current_task().cancelling():  # Ctrl-C
+                raise asyncio.CancelledError from None
+            failure = f"the kernel died or did not start ({error}), most likely because the memory ran out"
+            seconds = round(time.perf_counter() - start[0], 1)
+            _write(line | {"shift": remaining[0], "seconds": seconds, "failure": failure}, log, report)
 
 
 def _write(line, log, report):
     """Append a pass that has just ended to the record, with what its claims wrote into the log."""
     written = [json.loads(text) for text in log.read_text("utf-8").splitlines()] if log.exists() else []
     log.unlink(missing_ok=True)
-    claims, memory = {}, {}
+    claims, memory = {}, {"peak_mb": None, "held_mb": None}
     for one in written:
         if "claim" not in one:
             memory = one
@@ -344,8 +357,9 @@ def _write(line, log, report):
         claims[one["claim"]] = min(claims.get(one["claim"], new), new, key=_order)
     line = line | memory | {"claims": claims}
     RECORD.parent.mkdir(exist_ok=True)
-    with RECORD.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    torn = RECORD.exists() and not RECORD.read_bytes().endswith(b"\n")
+    with RECORD.open("a", encoding="utf-8", newline="\n") as file:
+        file.write("\n" * torn + json.dumps(line, ensure_ascii=False) + "\n")
     report(line)
 
 
@@ -357,14 +371,22 @@ def _order(claim):
 
 
 def by_claim(lines):
-    """One dict a claim, in the order of the labs: how often it was tried and failed, and its smallest margin."""
+    """One dict a claim, in the order of the labs: how often it was tried and failed, and its smallest margin.
+
+    varied: whether the margin differed between passes. Claims about recorded studies, counts and tolerances of exact
+    results do not depend on the seed.
+    """
     found = {}
     for line in sorted(lines, key=lambda line: (line["lab"], line["data"] != "MNIST", line["shift"])):
         for key, claim in line["claims"].items():
             new = {"lab": line["lab"][:2], "claim": key, "sentence": claim["sentence"], "runs": 0, "failed": 0}
-            one = found.setdefault((line["lab"], key), new | {"margin": None, "where": ""})
+            new |= {"varied": False, "margin": None, "where": ""}
+            one = found.setdefault((line["lab"], key), new)
+            one["varied"] |= one["runs"] > 0 and claim["margin"] != one["margin"]
             one["runs"] += 1
             one["failed"] += not claim["holds"]
+            if not claim["holds"] and not one["where"]:
+                one["where"] = f"{line['data']}, pass {line['shift'] + 1}"
             if claim["margin"] is not None and (one["margin"] is None or claim["margin"] < one["margin"]):
                 where = f"{line['data']}, pass {line['shift'] + 1}"
                 one |= {"margin": claim["margin"], "where": where, "sentence": claim["sentence"]}
@@ -381,7 +403,8 @@ def by_lab(lines):
         claims = by_claim(passes)
         margins = [one["margin"] for one in claims if one["margin"] is not None]
         failed = sum(one["failed"] for one in claims) + sum(bool(line["failure"]) for line in passes)
-        row = {"lab": lab[:2], "data": data, "passes": len(passes), "claims": len(claims), "failed": failed}
+        row = {"lab": lab[:2], "data": data, "passes": len(passes), "claims": len(claims)}
+        row |= {"varied": sum(one["varied"] for one in claims), "failed": failed}
         rows.append(row | {"margin": min(margins, default=None), "held_mb": [line["held_mb"] for line in passes]})
     return rows
 

@@ -114,5 +114,5 @@ def test_claims_that_fail_are_counted_and_have_their_margin_in_the_long_form(fol
     path = runner.find_labs(["06"])[0]
     line = {"lab": path.stem, "data": "MNIST", "shift": 0, "code": stress.digest(path), "failure": None}
     stress.RECORD.write_text(json.dumps(line | {"held_mb": 1, "claims": claims}) + "\n", "utf-8")
-    assert "| 06 | MNIST | 1 | 1 | 1 | -0.12 |" in report.claims()
+    assert "| 06 | MNIST | 1 | 1 | 0 | 1 | -0.12 |" in report.claims()
     assert "| 06 | `c/1` | a \\| b | 1 | 1 | -0.12 | MNIST, pass 1 |" in report.all_claims()

@@ -421,3 +421,14 @@ def test_the_startup_file_does_no_harm_where_there_is_no_labkit(tmp_path):
     environment = os.environ | {"LABKIT_NEXT_STARTUP": str(own)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["own __main__", "set()"] and done.stderr == ""
+
+
+def test_a_startup_file_of_another_copy_of_the_course_is_run_once(tmp_path, monkeypatch):
+    copy = tmp_path / "labkit" / "startup.py"
+    copy.parent.mkdir()
+    copy.write_text(guide.STARTUP.read_text("utf-8") + "\nruns = globals().get('runs', 0) + 1\n", "utf-8")
+    monkeypatch.setenv("LABKIT_NEXT_STARTUP", str(copy))
+    names = {}
+    exec(compile(guide.STARTUP.read_text("utf-8"), "startup.py", "exec"), names)
+    assert names["runs"] == 1
+    assert os.environ["LABKIT_NEXT_STARTUP"] == str(copy)
