@@ -49,10 +49,10 @@ def speed():
     text.append(
         f"Ratios to plain Keras, pair by pair: median (quartiles). PyTorch {_torch(kept)}: a plain loop without "
         "metrics in a process of its own, as a ratio of medians. *Share of peak*: the network's floating-point "
-        f"operations, counted from its layers, against those of large matrix products ({peak:.0f} GFLOP/s); plain, then the best. "
-        "*Accuracy* on images that were not trained on, after some epochs of part of the training images; range over "
-        f"{seeds} seeds, plain and the two settings. Compiling makes the first epoch longer by {min(longer):.1f} to "
-        f"{max(longer):.1f} s. {_machine(kept)}"
+        f"operations, counted from its layers, against those of large matrix products ({peak:.0f} GFLOP/s); plain, "
+        "then the best. *Accuracy* on images that were not trained on, after some epochs of part of the training "
+        f"images; range over {seeds} seeds, plain and the two settings. Compiling makes the first epoch longer by "
+        f"{min(longer):.1f} to {max(longer):.1f} s. {_machine(kept)}"
     )
     return "\n".join(text)
 
