@@ -35,7 +35,7 @@ SAMPLE_SECONDS = 0.5
 START_SECONDS = 60  # within which JupyterLab's server answers
 
 SYSTEM_GB = 1.5  # the operating system and the hub itself
-HUB_MB = 25  # that JupyterLab's server is larger when a hub starts it: 95 against 75, with JupyterHub 6.1
+HUB_MB = 20  # that JupyterLab's server is larger when a hub starts it: 95 against 75, with JupyterHub 6.1
 BUSY = 0.5  # share of the cores that everyday use may take; the rest is for bursts
 WINDOW_MINUTES = 5  # in which the whole class presses Run All
 MACHINES = ((2, 8), (4, 16), (8, 32), (16, 64), (32, 128))  # cores, GB

@@ -39,20 +39,24 @@ def speed():
         ratios = [_ratio(row[way]) for way in ("steps", "steps and XLA")]
         share = f"{row['plain']['share_of_peak']:.0%} → {max(row[w]['share_of_peak'] for w in WAYS):.0%}"
         torch = f"{row['torch']['ratio']:.2f}" if "torch" in row else "–"
-        accuracy = ", ".join(_span(row[way]["accuracy"]) for way in WAYS)
+        accuracy = ", ".join(_span(row[way]["accuracy"]) for way in (*WAYS, *["torch"] * ("torch" in row)))
         rows.append([row["network"], f"{row['plain']['seconds']:.2f} s", *ratios, torch, share, accuracy])
     head = ["network", "plain epoch", "`steps_per_execution=64`", "and `jit_compile=True`", "PyTorch", "share of peak"]
     text = [table([*head, "accuracy"], rows), ""]
     peak = max(row["peak_gflops"] for row in kept["rows"])
     seeds = len(kept["rows"][0]["plain"]["accuracy"])
-    longer = [row["steps and XLA"]["first_epoch"] - row["steps"]["first_epoch"] for row in kept["rows"]]
+    longer = [row["steps and XLA"]["start"] - row["steps"]["start"] for row in kept["rows"]]
+    against = "; ".join(
+        f"{row['network'].partition(',')[0]} {_ratio(row['xla_against_steps'])}" for row in kept["rows"]
+    )
     text.append(
         f"Ratios to plain Keras, pair by pair: median (quartiles). PyTorch {_torch(kept)}: a plain loop without "
         "metrics in a process of its own, as a ratio of medians. *Share of peak*: the network's floating-point "
         f"operations, counted from its layers, against those of large matrix products ({peak:.0f} GFLOP/s); plain, "
-        "then the best. *Accuracy* on images that were not trained on, after some epochs of part of the training "
-        f"images; range over {seeds} seeds, plain and the two settings. Compiling makes the first epoch longer by "
-        f"{min(longer):.1f} to {max(longer):.1f} s. {_machine(kept)}"
+        f"then the best. *Accuracy* on images that were not trained on, after {kept['rows'][0]['epochs']} epochs of "
+        f"part of the training images; range over {seeds} seeds: plain, the two settings, PyTorch. "
+        f"XLA against `steps_per_execution` alone: {against}; compiling takes {min(longer):.1f} to {max(longer):.1f} s "
+        f"more before the first step. {_machine(kept)}"
     )
     return "\n".join(text)
 
