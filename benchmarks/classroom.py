@@ -306,7 +306,7 @@ def _machines(rows, minutes):
         room = students(gb, cores, rows, minutes)
         wait = f"{room['wait_minutes']:.0f} minutes" if room["holds"] else ""
         lines.append([cores, f"{gb} GB", room["by_memory"], room["by_time"], f"**{room['holds']}**", wait])
-    return _table(head, lines)
+    return record.table(head, lines)
 
 
 def _class(rows):
@@ -330,7 +330,7 @@ def _costs(rows, minutes):
         costs = [row[key] for key in ("rss_mb", "own_mb", "cpu_s", "wall_s")]
         lines.append([row["name"], minutes.get(row["name"]) or "", *costs])
     one = _server(rows)
-    return _table(head, [*lines, ["JupyterLab's server", "", one["rss_mb"], one["own_mb"], "", ""]])
+    return record.table(head, [*lines, ["JupyterLab's server", "", one["rss_mb"], one["own_mb"], "", ""]])
 
 
 def _checks(rows):
@@ -342,12 +342,7 @@ def _checks(rows):
         seconds = max(waits(count, row["cores"], kernel))
         measured = [memory_mb(count, kernel), row["pss_mb"], f"{seconds:.0f}", f"{row['wall_max_s']:.0f}"]
         lines.append([count, row["name"], *measured])
-    return _table(head, lines)
-
-
-def _table(head, lines):
-    rows = [head, ["---"] + ["--:"] * (len(head) - 1), *lines]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+    return record.table(head, lines)
 
 
 def nbgitpuller(hub):

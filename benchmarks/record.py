@@ -1,4 +1,4 @@
-"""What every benchmark shares: its rows are kept as JSON beside the code and versions that made them, and shown."""
+"""What every benchmark shares: rows are kept as JSON, with the machine and versions that made them, and shown."""
 
 import datetime
 import hashlib
@@ -60,3 +60,10 @@ def versions():
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def table(head, rows):
+    """A Markdown table; columns whose every cell starts with a digit or a sign stand to the right."""
+    numeric = [all(str(row[i])[:1] in "0123456789−-+–" for row in rows) for i in range(len(head))]
+    rule = ["---:" if right else "---" for right in numeric]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in (head, rule, *rows))

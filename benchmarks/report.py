@@ -22,13 +22,6 @@ TITLES = {
 }
 
 
-def table(head, rows):
-    """A Markdown table; columns whose every cell starts with a digit or a sign stand to the right."""
-    numeric = [all(str(row[i])[:1] in "0123456789−-+–" for row in rows) for i in range(len(head))]
-    rule = ["---:" if right else "---" for right in numeric]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in (head, rule, *rows))
-
-
 def speed():
     """Training one network: plain Keras, the labs' settings, PyTorch."""
     kept = record.read("training")
@@ -42,7 +35,7 @@ def speed():
         accuracy = ", ".join(_span(row[way]["accuracy"]) for way in (*WAYS, *["torch"] * ("torch" in row)))
         rows.append([row["network"], f"{row['plain']['seconds']:.2f} s", *ratios, torch, share, accuracy])
     head = ["network", "plain epoch", "`steps_per_execution=64`", "and `jit_compile=True`", "PyTorch", "share of peak"]
-    text = [table([*head, "accuracy"], rows), ""]
+    text = [record.table([*head, "accuracy"], rows), ""]
     peak = max(row["peak_gflops"] for row in kept["rows"])
     seeds = len(kept["rows"][0]["plain"]["accuracy"])
     longer = [row["steps and XLA"]["start"] - row["steps"]["start"] for row in kept["rows"]]
@@ -105,7 +98,7 @@ def labs():
         return "Not measured yet: `labs bench labs`."
     names = [name.removeprefix("seconds, ") for name in kept["rows"][0] if name.startswith("seconds, ")]
     head = ["lab", *(f"{what}, {name}" for name in names for what in ("seconds", "peak MB"))]
-    return table(head, [[row[name] for name in head] for row in kept["rows"]]) + f"\n\n{_machine(kept)}"
+    return record.table(head, [[row[name] for name in head] for row in kept["rows"]]) + f"\n\n{_machine(kept)}"
 
 
 def growth_figure(path=FIGURE):
@@ -173,7 +166,7 @@ def faults():
         return "Not measured yet: `labs bench faults`."
     rows = [[row["fault"], row["tried"], row["survived"], row["how"]] for row in kept["rows"]]
     total = [sum(row[name] for row in kept["rows"]) for name in ("tried", "survived")]
-    return table(["fault", "tried", "survived", "what survived means"], [*rows, ["all", *total, ""]])
+    return record.table(["fault", "tried", "survived", "what survived means"], [*rows, ["all", *total, ""]])
 
 
 def installations():
@@ -182,7 +175,7 @@ def installations():
     if kept is None:
         return "Not measured yet: `labs bench installations`."
     names = list(kept["rows"][0])
-    return table(names, [[row[name] for name in names] for row in kept["rows"]])
+    return record.table(names, [[row[name] for name in names] for row in kept["rows"]])
 
 
 def claims():
@@ -194,7 +187,7 @@ def claims():
     ]
     if not rows:
         return "Not run yet: `labs stress`."
-    text = table(["lab", "data", "passes", "claims", "varied", "failures", "smallest margin"], rows)
+    text = record.table(["lab", "data", "passes", "claims", "varied", "failures", "smallest margin"], rows)
     failed = sum(row[5] for row in rows)
     return (
         f"{text}\n\n*Varied*: claims whose margin differed between passes; the others are about recorded studies, "
@@ -218,7 +211,7 @@ def all_claims():
         "divided by the larger of the two, ignoring signs: with 0.1, a tenth less would make the claim false. Of the "
         "runs, the smallest is shown, and where it occurred. *Yes or no*: the claim compares no sizes.\n\n"
     )
-    return about + (table(head, rows) if rows else "Not run yet.") + "\n"
+    return about + (record.table(head, rows) if rows else "Not run yet.") + "\n"
 
 
 def _margin(value):
