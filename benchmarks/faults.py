@@ -34,7 +34,6 @@ from unittest import mock
 
 import numpy as np
 import record
-from prettytable import PrettyTable
 
 from labkit import data, runner
 
@@ -757,10 +756,7 @@ def faults(words=(), times=None):
         raise SystemExit("The fault drill needs Linux or macOS.")
     chosen = [one for name, one in DRILLS.items() if not words or any(word in name for word in words)]
     kept = record.read("faults")
-    rows, table = (
-        {row["fault"]: row for row in kept["rows"]} if kept else {},
-        PrettyTable(["fault", "tried", "survived", "survived means"], align="l", max_width=60),
-    )
+    rows, tried = {row["fault"]: row for row in kept["rows"]} if kept else {}, []
     for one in chosen:
         begin = time.monotonic()
         row = (carry_out_apart if one.namespace else carry_out)(one, times or one.times)
@@ -768,11 +764,11 @@ def faults(words=(), times=None):
             print(f"{one.fault}: left out, because this system allows no namespaces.", flush=True)
             continue
         print(f"{one.fault}: {row['survived']} of {row['tried']}, {time.monotonic() - begin:.0f} s", flush=True)
-        table.add_row(row.values(), divider=True)
+        tried.append(row)
         rows[one.fault] = row
         if not times:  # each as it is there, among what is known of the others
             record.write("faults", [rows[name] for name in DRILLS if name in rows], sys.modules[__name__])
-    print(table)
+    record.show(tried)
 
 
 def main():

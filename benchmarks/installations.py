@@ -19,7 +19,6 @@ import tomllib
 from pathlib import Path
 
 import record
-from prettytable import PrettyTable
 
 from labkit.errors import LabError
 
@@ -215,9 +214,7 @@ def main(arguments=None):
         print(", ".join(f"{key} {value or '?'}" for key, value in row.items()), flush=True)
         keep(row)
     if kept := record.read("installations"):
-        table = PrettyTable(list(kept["rows"][0]), align="l", max_width=60)
-        table.add_rows([list(row.values()) for row in kept["rows"]])
-        print(table)
+        record.show(kept["rows"])
 
 
 def keep(row):

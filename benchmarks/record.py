@@ -67,3 +67,13 @@ def table(head, rows):
     numeric = [all(str(row[i])[:1] in "0123456789−-+–" for row in rows) for i in range(len(head))]
     rule = ["---:" if right else "---" for right in numeric]
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in (head, rule, *rows))
+
+
+def show(rows):
+    """Print a list of flat dicts with the same keys as a table."""
+    from prettytable import PrettyTable
+
+    if rows:
+        shown = PrettyTable(list(rows[0]), align="l", max_width=60, float_format=".3")
+        shown.add_rows([[row.get(name, "") for name in rows[0]] for row in rows])
+        print(shown)

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import record
 import training
-from prettytable import PrettyTable
 
 from labkit import runner
 
@@ -203,15 +202,7 @@ def main():
     runner.fix_data_path()
     for name in chosen or USUAL:
         print(said[name], flush=True)
-        show(PARTS[name]())
-
-
-def show(rows):
-    """Print a list of flat dicts as a table."""
-    if rows:
-        table = PrettyTable(list(rows[0]), align="l", float_format=".3")
-        table.add_rows([[row.get(name, "") for name in rows[0]] for row in rows])
-        print(table)
+        record.show(PARTS[name]())
 
 
 if __name__ == "__main__":
