@@ -283,20 +283,36 @@ def markdown():
     """The measured part of classroom/README.md, from the kept rows: what machines hold, and what a kernel costs."""
     kept = record.read("classroom")
     if kept is None:
-        return "Not measured yet: `labs bench classroom` measures, and `labs links` writes the tables here."
+        said = "Not measured yet: `labs bench classroom` measures, and `labs links` writes the tables here."
+        return f"{said}\n\n{_model()}"
     minutes = {path.stem: minutes for path, _, minutes in links.labs()}
     versions = ", ".join(f"{name.removesuffix('-cpu')} {version}" for name, version in kept["versions"].items())
     parts = [
         _machines(kept["rows"], minutes),
         _class(kept["rows"]),
+        _model(),
         "What one lab costs, alone on the machine and with one thread. *Own* is what the next student's kernel needs "
         "again; the rest is libraries, which all kernels share.",
         _costs(kept["rows"], minutes),
         "The model against kernels that really ran side by side:",
         _checks(kept["rows"]),
-        f"Measured on {kept['machine']}, with {versions}, on {kept['date']}.",
+        f"Measured on {kept['machine']}, with {versions}, on {kept['date']}.{record.said_changed(kept)}",
     ]
     return "\n\n".join(parts)
+
+
+def _model():
+    """What the table of machines supposes, in words."""
+    return (
+        "**The model.** *Memory:* everybody has the heaviest lab open, run once, at its peak, beside a JupyterLab "
+        "server of their own. Libraries are in memory once, everything else once per student, and "
+        f"{SYSTEM_GB:g} GB stay with the system. Two labs open are two students. *Computing time:* everybody runs "
+        "every cell of the most demanding lab once in the minutes that it takes to work through. Together they may "
+        f"keep {BUSY:.0%} of the cores busy; the rest is for bursts. The last column is such a burst: as many "
+        f"students as the machine holds press *Run All* within {WINDOW_MINUTES} minutes, in the lab that computes "
+        "longest, and share the cores equally. Nobody loses work then; they wait. A core is one of the machine that "
+        "was measured, and one machine serves the whole class."
+    )
 
 
 def _machines(rows, minutes):

@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import importlib
 import inspect
 import json
 import os
@@ -16,12 +17,12 @@ PACKAGES = ("tensorflow-cpu", "tensorflow", "keras", "numpy", "torch")
 def write(part, rows, *made_by):
     """Keep `rows`, a list of flat dicts with the same keys, as benchmarks/results/PART.json.
 
-    made_by: the functions that measured them; their code is digested, so that a later reader can tell whether the
-    numbers are today's code's.
+    made_by: the functions, classes or modules that measured them; digests of their code are kept, so that `changed`
+    can tell whether the numbers are today's code's.
     """
     FOLDER.mkdir(exist_ok=True)
     kept = {"machine": machine(), "versions": versions(), "date": datetime.date.today().isoformat()}
-    kept |= {"code": digest(*made_by), "rows": rows}
+    kept |= {"code": {_name(one): digest(one) for one in made_by}, "rows": rows}
     text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
     path = FOLDER / f"{part}.json"
     part_file = path.with_suffix(".part")
@@ -35,9 +36,33 @@ def read(part):
     return json.loads(path.read_text("utf-8")) if path.exists() else None
 
 
-def digest(*functions):
-    """A short digest of these functions' source."""
-    return hashlib.sha256("".join(map(inspect.getsource, functions)).encode()).hexdigest()[:16]
+def digest(one):
+    """A short digest of the code of a function, a class or a module."""
+    return hashlib.sha256(inspect.getsource(one).encode()).hexdigest()[:16]
+
+
+def _name(one):
+    """Where to find it again, as "file" or "file.function"; a file that was run is not called __main__ here."""
+    file = Path(inspect.getsourcefile(one)).stem
+    return file if inspect.ismodule(one) else f"{file}.{one.__qualname__}"
+
+
+def changed(kept):
+    """Names of the code, among what measured these rows, that is not the same today. kept: what `read` returned."""
+    return [name for name, was in kept["code"].items() if _digest_today(name) != was]
+
+
+def said_changed(kept):
+    """A sentence, after a space, that names what `changed` finds; nothing if that is nothing."""
+    names = ", ".join(f"`{name}`" for name in changed(kept))
+    return f" *Measured before {names} changed.*" if names else ""
+
+
+def _digest_today(name):
+    file, _, function = name.partition(".")
+    module = importlib.import_module(file)
+    found = getattr(module, function, None) if function else module
+    return None if found is None else digest(found)
 
 
 def machine():

@@ -72,7 +72,7 @@ def _torch(kept):
 
 def _machine(kept):
     versions = ", ".join(f"{name} {version}" for name, version in kept["versions"].items())
-    return f"{kept['machine']}; {versions}."
+    return f"{kept['machine']}; {versions}.{record.said_changed(kept)}"
 
 
 def studies():
@@ -86,7 +86,7 @@ def studies():
             each = "each time" if len(kept["rows"]) > 1 else "once"
             lines.append(
                 f"- {kept['rows'][0]['study']}: a plain loop {plain:.0f} s, the study {ours:.0f} s, "
-                f"ratio {ratios} ({len(kept['rows'])} × measured, {each} in turn)."
+                f"ratio {ratios} ({len(kept['rows'])} × measured, {each} in turn).{record.said_changed(kept)}"
             )
     return "\n".join(lines) or "Not measured yet: `labs bench study`."
 
@@ -166,7 +166,8 @@ def faults():
         return "Not measured yet: `labs bench faults`."
     rows = [[row["fault"], row["tried"], row["survived"], row["how"]] for row in kept["rows"]]
     total = [sum(row[name] for row in kept["rows"]) for name in ("tried", "survived")]
-    return record.table(["fault", "tried", "survived", "what survived means"], [*rows, ["all", *total, ""]])
+    text = record.table(["fault", "tried", "survived", "what survived means"], [*rows, ["all", *total, ""]])
+    return f"{text}\n\n{_machine(kept)}"
 
 
 def installations():
@@ -175,7 +176,8 @@ def installations():
     if kept is None:
         return "Not measured yet: `labs bench installations`."
     names = list(kept["rows"][0])
-    return record.table(names, [[row[name] for name in names] for row in kept["rows"]])
+    text = record.table(names, [[row[name] for name in names] for row in kept["rows"]])
+    return text + (f"\n\n{said}" if (said := record.said_changed(kept).strip()) else "")
 
 
 def claims():
@@ -209,13 +211,16 @@ def all_claims():
     about = (
         "# Every claim, under other seeds\n\nMade by `labs stress` and `labs links`. The margin of `a > b` is (a − b) "
         "divided by the larger of the two, ignoring signs: with 0.1, a tenth less would make the claim false. Of the "
-        "runs, the smallest is shown, and where it occurred. *Yes or no*: the claim compares no sizes.\n\n"
+        "runs, the smallest is shown, and where it occurred. *Sign*: a comparison with 0, which any size passes. "
+        "*Yes or no*: the claim compares no sizes.\n\n"
     )
     return about + (record.table(head, rows) if rows else "Not run yet.") + "\n"
 
 
 def _margin(value):
-    return "yes or no" if value is None else f"{value:.2g}"
+    if value is None:
+        return "yes or no"
+    return "sign" if value == 1 else f"{value:.2g}"  # against 0 it is 1 whatever the size; see labkit/stress.py
 
 
 BLOCKS = {

@@ -244,8 +244,20 @@ def _moved(written, shift):
 
 def digest(path):
     """A digest of a lab's code, comments and layout aside: a recorded pass counts as long as it is the same."""
-    code = [ast.dump(ast.parse(re.sub(r"^( *)%.*", r"\1pass", cell.source, flags=re.M))) for cell in _code(path)]
-    return hashlib.sha256("\n".join(code).encode()).hexdigest()[:16]
+    code = [ast.parse(re.sub(r"^( *)%.*", r"\1pass", cell.source, flags=re.M)) for cell in _code(path)]
+    return hashlib.sha256(repr(_tree(code)).encode()).hexdigest()[:16]
+
+
+def _tree(node):
+    """A syntax tree as nested lists. `ast.dump` will not do: newer Pythons have more fields, all empty here."""
+    if isinstance(node, ast.JoinedStr):  # Python 3.12.1 has empty texts in there
+        return [_tree(part) for part in node.values if getattr(part, "value", None) != ""]
+    if isinstance(node, list):
+        return [_tree(each) for each in node]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = [[name, _tree(value)] for name, value in ast.iter_fields(node) if value not in (None, [])]
+    return [type(node).__name__, *fields]
 
 
 def _code(path):

@@ -99,7 +99,7 @@ def test_unmeasured_is_one_sentence():
 
 def kept(monkeypatch, rows):
     versions = {"python": "3.12.1", "tensorflow-cpu": "2.20.0", "keras": "3.12.0"}
-    found = {"machine": "a machine", "versions": versions, "date": "2026-01-02", "rows": rows}
+    found = {"machine": "a machine", "versions": versions, "date": "2026-01-02", "rows": rows, "code": {}}
     monkeypatch.setattr(classroom.record, "read", lambda part: found if part == "classroom" else None)
 
 
