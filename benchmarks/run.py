@@ -14,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -56,10 +57,7 @@ def imports():
 
 def labs():
     """Seconds and peak memory of each lab: alone with a thread per core, then with one thread, a lab per core."""
-    from labkit import data
-
-    if not data.has_mnist():
-        raise SystemExit("The labs are measured on MNIST, which is not here: see `labs data`.")
+    _need_mnist()
     cores, rows = os.cpu_count() or 1, {}
     for threads, jobs in ((cores, 1), (1, cores)):
         for result in runner.run(runner.find_labs(), jobs, threads, report=show_lab):
@@ -68,52 +66,72 @@ def labs():
             row = rows.setdefault(result.name, {"lab": result.name[:2]})
             way = f"{threads} thread{'s' * (threads > 1)}, {jobs} lab{'s' * (jobs > 1)} at once"
             row |= {f"seconds, {way}": round(result.seconds, 1), f"peak MB, {way}": result.peak_mb}
-    record.write("labs", list(rows.values()), labs)
+        record.write("labs", list(rows.values()), labs)
     return list(rows.values())
+
+
+def _need_mnist():
+    from labkit import data
+
+    if not data.has_mnist():
+        raise SystemExit("This is measured on MNIST, which is not here: see `labs data`.")
 
 
 def show_lab(result):
     print(f"{result.name}: {result.seconds:.1f} s, {result.peak_mb} MB", flush=True)
 
 
-STUDY = """
+def _study_code(timed):
+    """Code that trains lab 02's nine networks, one seed, by these lines, and prints how many seconds they took."""
+    return f"""
 import tempfile, time
 from labkit import runner, study
 if __name__ == "__main__":
     whole = next(s for s in study.of_notebook(*runner.find_labs(["02"])) if s.name == "02.nine")
-    schedule = {"epochs": whole.epochs, "batch_size": whole.batch_size}
+    schedule = {{"epochs": whole.epochs, "batch_size": whole.batch_size}}
     build, load = whole.functions["build"], whole.functions["load"]
-    part = study.Study("00.bench", build, load, whole.options, seeds=[1], where=tempfile.mkdtemp(), **schedule)
-    start = time.perf_counter()
-    RUN
+    with tempfile.TemporaryDirectory() as where:
+        part = study.Study("00.bench", build, load, whole.options, seeds=[1], where=where, **schedule)
+        start = time.perf_counter()
+{textwrap.indent(textwrap.dedent(timed).strip(), 8 * " ")}
     print(time.perf_counter() - start)
 """
-LOOP = """
-    import keras
-    for chosen, seed in part.grid():
-        keras.utils.set_random_seed(seed)
-        mnist = load(chosen["n_train"])
-        model = build(chosen["hidden"], chosen["method"])
-        validation = (mnist.x_valid, mnist.y_valid)
-        model.fit(mnist.x_train, mnist.y_train, validation_data=validation, verbose=0, **schedule)
-        for x, y in ((mnist.x_train, mnist.y_train), validation, (mnist.x_test, mnist.y_test)):
-            model.evaluate(x, y, verbose=0)
-"""
+
+
+def _plain_study():
+    """The same networks by plain calls of Keras, as code."""
+    return """
+        import keras
+        for chosen, seed in part.grid():
+            keras.utils.set_random_seed(seed)
+            mnist = load(chosen["n_train"])
+            model = build(chosen["hidden"], chosen["method"])
+            validation = (mnist.x_valid, mnist.y_valid)
+            model.fit(mnist.x_train, mnist.y_train, validation_data=validation, verbose=0, **schedule)
+            for x, y in ((mnist.x_train, mnist.y_train), validation, (mnist.x_test, mnist.y_test)):
+                model.evaluate(x, y, verbose=0)
+    """
 
 
 def study():
     """Lab 02's nine networks, one seed, all epochs: a study against a plain loop of `fit`, as a ratio of times."""
+    _need_mnist()
     rows = []
     for _ in range(2):
-        plain = measure(STUDY.replace("    RUN", LOOP))
-        ours = measure(STUDY.replace("RUN", "part.record()"))
+        plain = measure(_study_code(_plain_study()))
+        ours = measure(_study_code("part.record()"))
         rows.append({"study": "02.nine, one seed", "plain": plain, "recorded": ours, "ratio": plain / ours})
         print(f"plain loop {plain:.0f} s, study {ours:.0f} s, ratio {plain / ours:.2f}", flush=True)
-        record.write("study", rows, study)
+        record.write("study", rows, study, _study_code, _plain_study)
     return rows
 
 
-REPRODUCTION = """
+SHARE = 10  # of a row's epochs, one is trained in so many
+
+
+def _reproduction_code(timed):
+    """Code that trains every row of lab 90, one seed, a part of its epochs, by these lines; prints the seconds."""
+    return f"""
 import re, tempfile, time
 from pathlib import Path
 import nbformat
@@ -121,40 +139,44 @@ from labkit import runner, study
 if __name__ == "__main__":
     notebook = nbformat.read(*runner.find_labs(["90"]), as_version=4)
     for cell in notebook.cells:
-        cell.source = re.sub(r'"epochs": (\\d+)', lambda found: f'"epochs": {int(found[1]) // SHARE}', cell.source)
-    folder = Path(tempfile.mkdtemp())
-    nbformat.write(notebook, folder / "90.ipynb")
-    whole = {one.name: one for one in study.of_notebook(folder / "90.ipynb")}
-    short, long = whole["90.short"], whole["90.long"]
-    rows = [*short.options["row"], "D6", *long.options["row"], "B1", "B2", "B3"]
-    functions = {role: short.functions[role] for role in ("build", "load", "epochs", "batch_size", "callbacks")}
-    part = study.Study("00.bench", options={"row": rows}, seeds=[1], where=folder, **functions)
-    start = time.perf_counter()
-    RUN
+        cell.source = re.sub('"epochs": ([0-9]+)', lambda found: f'"epochs": {{int(found[1]) // {SHARE}}}', cell.source)
+    with tempfile.TemporaryDirectory() as where:
+        folder = Path(where)
+        nbformat.write(notebook, folder / "90.ipynb")
+        whole = {{one.name: one for one in study.of_notebook(folder / "90.ipynb")}}
+        short, long = whole["90.short"], whole["90.long"]
+        rows = [*short.options["row"], "D6", *long.options["row"], "B1", "B2", "B3"]
+        functions = {{role: short.functions[role] for role in ("build", "load", "epochs", "batch_size", "callbacks")}}
+        part = study.Study("00.bench", options={{"row": rows}}, seeds=[1], where=folder, **functions)
+        start = time.perf_counter()
+{textwrap.indent(textwrap.dedent(timed).strip(), 8 * " ")}
     print(time.perf_counter() - start)
 """
-ROWS = """
-    import keras
-    build, load, epochs, batch_size, callbacks = functions.values()
-    for row in rows:
-        keras.utils.set_random_seed(1)
-        mnist, model = load(row), build(row)
-        model.fit(
-            mnist.x_train, mnist.y_train, validation_data=(mnist.x_valid, mnist.y_valid), verbose=0,
-            epochs=epochs(row), batch_size=batch_size(row), callbacks=callbacks(row),
-        )
-        model.evaluate(mnist.x_test, mnist.y_test, verbose=0)
-        keras.backend.clear_session()
-"""
-SHARE = 10
+
+
+def _plain_reproduction():
+    """The same rows by plain calls of Keras, as code."""
+    return """
+        import keras
+        build, load, epochs, batch_size, callbacks = functions.values()
+        for row in rows:
+            keras.utils.set_random_seed(1)
+            mnist, model = load(row), build(row)
+            model.fit(
+                mnist.x_train, mnist.y_train, validation_data=(mnist.x_valid, mnist.y_valid), verbose=0,
+                epochs=epochs(row), batch_size=batch_size(row), callbacks=callbacks(row),
+            )
+            model.evaluate(mnist.x_test, mnist.y_test, verbose=0)
+            keras.backend.clear_session()
+    """
 
 
 def reproduction():
     """Every trained row of the sources, one seed, a tenth of its epochs: the study against plain calls of `fit`."""
-    code = REPRODUCTION.replace("SHARE", str(SHARE))
-    plain, ours = measure(code.replace("    RUN", ROWS)), measure(code.replace("RUN", "part.record()"))
+    _need_mnist()
+    plain, ours = (measure(_reproduction_code(code)) for code in (_plain_reproduction(), "part.record()"))
     rows = [{"study": "28 rows, a tenth of their epochs", "plain": plain, "recorded": ours, "ratio": plain / ours}]
-    record.write("reproduction", rows, reproduction)
+    record.write("reproduction", rows, reproduction, _reproduction_code, _plain_reproduction)
     return rows
 
 
