@@ -191,11 +191,22 @@ def claims():
         return "Not run yet: `labs stress`."
     text = record.table(["lab", "data", "passes", "claims", "varied", "failures", "smallest margin"], rows)
     failed = sum(row[5] for row in rows)
+    text += f"\n\n{_memory()}" if _memory() else ""
     return (
         f"{text}\n\n*Varied*: claims whose margin differed between passes; the others are about recorded studies, "
         "counts and equalities, which no seed of a lab changes. Margins near zero are those of equalities, such as a "
         f"result by hand and Keras's, and of constants. Failures in all: {failed}."
     )
+
+
+def _memory():
+    """How a kernel's memory grew from the first pass to the largest, on the digits, where all passes share a kernel."""
+    rows = [row for row in stress.by_lab(stress.read()) if row["data"] == "digits" and row["passes"] == stress.PASSES]
+    if not rows:
+        return ""
+    grown = {row["lab"]: (row["held_mb"][0], max(row["held_mb"])) for row in rows if row["claims"]}
+    each = ", ".join(f"{lab} from {first:,} to {most:,}" for lab, (first, most) in grown.items())
+    return f"Memory in MB after the first of {stress.PASSES} passes in one kernel, and the most after a later: {each}."
 
 
 def all_claims():

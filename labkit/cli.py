@@ -29,6 +29,7 @@ def main(argv=None):
                 "clone the project and run `python3 labs.py` there."
             )
         runner.fix_data_path()
+        runner.fix_home()
         return COMMANDS[chosen.command](chosen)
     except LabError as error:
         print(error, file=sys.stderr)

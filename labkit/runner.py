@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,14 @@ def kernel_settings(threads=None):
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
         settings |= dict.fromkeys(names, str(threads))
     return settings
+
+
+def fix_home():
+    """Give processes to come a home where the system knows of none, as in some containers: Jupyter insists on one."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.gettempdir()
 
 
 def fix_data_path():

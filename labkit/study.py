@@ -384,7 +384,7 @@ def _side_by_side(calls, jobs):
     else:
         jobs = jobs or (configured if configured not in (None, 1) else runner.default_jobs(RUN_GB))
         context = joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1)
-    with context, warnings.catch_warnings():
+    with context, warnings.catch_warnings(), _silent_tracker():
         # loky replaces a worker whose memory has grown, which TensorFlow's does, and warns of it; no run is lost.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
         warnings.filterwarnings("ignore", message=r"\d+ tasks")  # not used or cancelled, where a study stops half-way
@@ -392,7 +392,7 @@ def _side_by_side(calls, jobs):
         ahead = "all" if chosen else "2*n_jobs"
         parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=ahead)
         try:
-            yield from parallel(joblib.delayed(_train)(*call) for call in calls)
+            yield from parallel(joblib.delayed(_train)(*call, parent=os.getpid()) for call in calls)
         except Exception as error:
             if type(error).__name__ not in ("TerminatedWorkerError", "KilledWorker"):  # loky's, Dask's
                 raise
@@ -406,12 +406,27 @@ def _side_by_side(calls, jobs):
                 joblib.externals.loky.get_reusable_executor().shutdown(wait=False, kill_workers=True)
 
 
-def _train(functions, options, seed, fit, course):
+@contextlib.contextmanager
+def _silent_tracker():
+    """In here, the process by which loky clears up after workers starts without its warnings of what they left."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+
+
+def _train(functions, options, seed, fit, course, *, parent):
     """One run, in a worker process. Returns its line of the record, or one with "error".
 
     course: whether it is for the course's records, and so must not be trained on the stand-in for MNIST.
+    parent: number of the process that started the worker.
     """
-    _end_with_parent()
+    _end_with_parent(parent)
     if "tensorflow" not in sys.modules:
         os.environ.update(runner.kernel_settings(threads=1))
     import cloudpickle
@@ -453,14 +468,16 @@ def _train(functions, options, seed, fit, course):
         return {"options": options, "seed": seed, "error": f"{type(error).__name__}: {str(error).strip()[:500]}"}
 
 
-def _end_with_parent():
-    """Let a worker end when the process that started it was killed: nobody would write its run down any more."""
+def _end_with_parent(parent):
+    """Let a worker end when the process that started it was killed: nobody would write its run down any more.
+
+    parent: that process's number. To ask for it here would be too late, should it be gone before the first run.
+    """
     import multiprocessing
     import threading
 
     if _watching or not multiprocessing.current_process().name.startswith("LokyProcess"):
         return
-    parent = os.getppid()
 
     def watch():
         while os.getppid() == parent:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -397,6 +398,18 @@ def test_relative_labkit_data_is_tried_from_here_then_from_the_project(monkeypat
     del os.environ["LABKIT_DATA"]
     runner.fix_data_path()
     assert "LABKIT_DATA" not in os.environ
+
+
+def test_where_the_system_knows_no_home_kernels_get_the_temporary_folder(monkeypatch):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("HOME", "/somewhere")
+    runner.fix_home()
+    assert os.environ["HOME"] == "/somewhere"
+    monkeypatch.setattr(Path, "home", unknown)
+    runner.fix_home()
+    assert os.environ["HOME"] == tempfile.gettempdir()
 
 
 def test_data_shows_the_places_and_fetches_only_what_is_missing(monkeypatch, capsys):
