@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from labkit import data, runner, study
@@ -41,7 +42,7 @@ def full_disk(size):
 
 @posix_only
 def test_a_disk_that_is_full_on_the_way_is_one_sentence_and_the_study_goes_on_later(tmp_path):
-    _, size, _ = faults.undisturbed(faults.QUICK)
+    size = len(faults.undisturbed(faults.QUICK)[1])
     script, path = faults.study_in(tmp_path, faults.QUICK + FULL.format(size=size // 10))
     faults.refuse(faults.start(tmp_path, script, path.parent), f"{path} could not be written (File too large): ")
     assert not path.read_bytes().endswith(b"\n"), "a line is torn"
@@ -52,7 +53,7 @@ def test_a_disk_that_is_full_on_the_way_is_one_sentence_and_the_study_goes_on_la
 @posix_only
 @pytest.mark.parametrize("share", [0.6, 1], ids=["a torn line", "another order"])
 def test_a_disk_too_full_for_putting_a_record_in_order_leaves_it_as_it_was(tmp_path, share):
-    _, size, _ = faults.undisturbed(faults.QUICK)
+    size = len(faults.undisturbed(faults.QUICK)[1])
     script, path = faults.study_in(tmp_path, faults.QUICK)
     faults.work(faults.start(tmp_path, script, path.parent))
     lines = path.read_bytes().splitlines(keepends=True)
@@ -232,3 +233,46 @@ def test_the_drill_does_not_wait_for_ever_and_leaves_no_process(tmp_path, monkey
     with pytest.raises(faults.Lost, match="hangs"):
         faults.finish(process)
     assert process.returncode == -signal.SIGKILL
+
+
+@posix_only
+def test_the_drill_notices_a_child_that_outlives_its_parent(tmp_path, monkeypatch):
+    monkeypatch.setattr(faults, "ORPHAN_SECONDS", 0.3)
+    child = f"{sys.executable!r}, '-c', 'import time; time.sleep(60)'"
+    process = faults.start(tmp_path, "-c", f"import subprocess; subprocess.run([{child}])")
+    assert faults.until(lambda: psutil.Process(process.pid).children(), process)
+    with pytest.raises(faults.Lost, match="1 of the 1 processes that it started live on"):
+        faults.kill_parent(process)
+
+
+def test_the_drill_does_not_wait_for_a_process_that_has_ended(tmp_path):
+    process = faults.start(tmp_path, "-c", "")
+    assert not faults.until(lambda: False, process)
+    assert faults.until(lambda: True, process)
+    faults.finish(process)
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="only Linux keeps semaphores in a folder")
+def test_the_drill_clears_away_after_one_process_only():
+    pid = 2**22 + os.getpid()  # no process has so high a number
+    mine, other = (Path(f"/dev/shm/sem.loky-{number}-x") for number in (pid, 10 * pid))
+    folder = Path(f"/dev/shm/joblib_memmapping_folder_{pid}_x")
+    folder.mkdir()
+    for path in (mine, other, folder / "file"):
+        path.touch()
+    try:
+        faults.sweep(pid)
+        assert [path.exists() for path in (mine, folder, other)] == [False, False, True]
+    finally:
+        other.unlink()
+
+
+@posix_only
+def test_a_namespace_that_breaks_down_does_not_end_the_drill(monkeypatch, capsys, tmp_path):
+    broken = tmp_path / "unshare"
+    broken.write_text("#!/bin/sh\n[ $3 = sh ] || exit 3\n")  # the probe goes well
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    row = faults.carry_out_apart(faults.Drill("a fault", 4, "took {most} s", None, faults.NET), 4)
+    assert row == {"fault": "a fault", "tried": 4, "survived": 0, "how": "took ? s"}
+    assert "a fault: no result, exit status 3" in capsys.readouterr().err
