@@ -304,7 +304,7 @@ QUICK = """
 OPTIONS = {"units": [1, 2, 3, 4, 5]}
 
 
-def train(functions, options, seed, *rest):
+def train(functions, options, seed, *rest, parent):
     time.sleep(0.02)
     chance = random.Random(f"{options} {seed}")
     curve = [chance.random() for _ in range(3000)]

@@ -126,6 +126,17 @@ def test_the_readme_is_up_to_date():
     assert classroom.README.read_text("utf-8") == classroom.readme(), "`labs links` brings it up to date"
 
 
+def test_the_memory_limit_holds_two_labs():
+    """A student may forget to close the last lab, as the page says."""
+    kept = classroom.record.read("classroom")
+    if kept is None:
+        pytest.skip("the classroom has not been measured")
+    limits = re.findall(r"limits\.memory (\d+)G|mem_limit = \"(\d+)G\"", classroom.README.read_text("utf-8"))
+    assert len(limits) == 2
+    heaviest = max(row["own_mb"] for row in kept["rows"] if row["what"] == "lab") / 1000
+    assert all(int("".join(limit)) > classroom.peak_gb(kept["rows"]) + heaviest for limit in limits)
+
+
 def test_the_readme_follows_the_address(monkeypatch):
     monkeypatch.setattr(links, "repository", lambda: "https://github.com/someone/elsewhere")
     text = classroom.readme()
