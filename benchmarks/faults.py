@@ -184,9 +184,11 @@ def kill_parent(process):
     process.kill()
     process.wait()
     _, left = psutil.wait_procs(family, timeout=ORPHAN_SECONDS)
-    named = [" ".join(one.cmdline())[:120] for one in left]
+    named = []
     for one in left:
-        one.kill()
+        with contextlib.suppress(psutil.Error):  # it may have just ended
+            named.append(" ".join(one.cmdline())[:120])
+            one.kill()
     process.communicate(timeout=10)
     sweep(process.pid)
     demand(not left, f"{len(left)} of the {len(family)} processes that it started live on: {named}")
@@ -304,7 +306,7 @@ QUICK = """
 OPTIONS = {"units": [1, 2, 3, 4, 5]}
 
 
-def train(functions, options, seed, *rest, parent):
+def train(functions, options, seed, *rest):
     time.sleep(0.02)
     chance = random.Random(f"{options} {seed}")
     curve = [chance.random() for _ in range(3000)]
@@ -447,7 +449,8 @@ completes the record with the numbers of one that nothing disturbed"
 @drill(
     "killed while a study records",
     60,
-    f"{KEPT}; every fourth kill falls while the record is put in order, and half of the records are begun before",
+    f"{KEPT}; every fourth kill is aimed at the moment when the record is put in order, and half of the records are "
+    "begun before",
 )
 def killed_recording(folder, n):
     kill_recording(folder, n, QUICK)
@@ -569,7 +572,7 @@ def usable_next_time(folder):
     "killed while MNIST is downloaded and kept",
     40,
     "the cache holds nothing or the complete file, and the next loading gives MNIST and keeps it ({total} of the kills "
-    "fell after the last byte had come and before the file was in its place)",
+    "fell after the last byte was sent and before the file was in its place)",
 )
 def killed_download(folder, n):
     content, chance, cache = small()[1], random.Random(n), folder / "cache"
@@ -653,7 +656,7 @@ def full_disk_cache(folder, n):
 def course(folder, keep=None):
     """Copy the course into a new folder, with only those labs that `keep` lists; return the copy's path."""
     copy = folder / "course"
-    shutil.copytree(runner.ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "build"))
+    shutil.copytree(runner.ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "build", "*.part"))
     for path in (copy / "notebooks").glob("*.ipynb"):
         if keep is not None and path.name[:2] not in keep:
             path.unlink()
@@ -706,7 +709,7 @@ def training_seconds():
 
 @drill(
     "kernel killed while a lab trains",
-    20,
+    10,
     "`labs run --save` says so in one sentence, and no file of the course changes; a fresh run works (tried after each "
     "fourth kill)",
 )
@@ -913,6 +916,7 @@ def faults(words=(), times=None):
     if os.name != "posix":
         raise SystemExit("The fault drill needs Linux or macOS.")
     chosen = [one for name, one in DRILLS.items() if not words or any(word in name for word in words)]
+    record.digest(sys.modules[__name__])
     kept = record.read("faults")
     rows, tried = {row["fault"]: row for row in kept["rows"]} if kept else {}, []
     for one in chosen:
@@ -925,7 +929,9 @@ def faults(words=(), times=None):
         tried.append(row)
         rows[one.fault] = row
         if not times:  # each as it is there, among what is known of the others
-            record.write("faults", [rows[name] for name in DRILLS if name in rows], sys.modules[__name__])
+            among = kept if {row["fault"] for row in tried} < set(rows) else None
+            found = [rows[name] for name in DRILLS if name in rows]
+            record.write("faults", found, sys.modules[__name__], among=among)
     record.show(tried)
 
 

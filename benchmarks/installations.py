@@ -184,7 +184,7 @@ def attempt(name, python):
     version, kind = COMBINATIONS[name]
     row = {"python": version, "dependencies": SAID[kind]} | dict.fromkeys(("tensorflow", "keras", "numpy"), "")
     row |= {"tests": "", "labs": "", "outcome": "works"}
-    with tempfile.TemporaryDirectory(prefix="labs-") as folder:
+    with tempfile.TemporaryDirectory(prefix="labs-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / "labs"
         shutil.copytree(ROOT, copy, ignore=NOT_COPIED)
         try:
@@ -212,6 +212,7 @@ def main(arguments=None):
     """What works on which Python, and with which versions of the packages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="combination", help=f"of {', '.join(COMBINATIONS)}; all by default")
+    record.digest(sys.modules[__name__])
     names = parser.parse_args(arguments).names or list(COMBINATIONS)
     if unknown := [name for name in names if name not in COMBINATIONS]:
         raise LabError(f"There is no combination {', '.join(unknown)}: choose from {', '.join(COMBINATIONS)}.")
@@ -230,13 +231,12 @@ def main(arguments=None):
 
 def keep(row):
     """Put a row in the place of that of the same combination; the others stay. In the order of COMBINATIONS."""
-    rows = [*(record.read("installations") or {"rows": []})["rows"], row]
+    kept = record.read("installations")
+    rows = [*(kept["rows"] if kept else []), row]
     rows = {(row["python"], row["dependencies"]): row for row in rows}
     keys = [(version, SAID[kind]) for version, kind in COMBINATIONS.values()]
-    record.write("installations", [rows[key] for key in keys if key in rows], attempt, *STEPS)
-
-
-STEPS = (choose, set_up, run_labs, warned, run_tests, installed)
+    found = [rows[key] for key in keys if key in rows]
+    record.write("installations", found, sys.modules[__name__], among=kept if len(found) > 1 else None)
 
 if __name__ == "__main__":
     try:

@@ -1,6 +1,7 @@
 """What every benchmark shares: rows are kept as JSON, with the machine and versions that made them, and shown."""
 
 import datetime
+import functools
 import hashlib
 import importlib
 import inspect
@@ -14,15 +15,20 @@ FOLDER = Path(__file__).resolve().parent / "results"
 PACKAGES = ("tensorflow-cpu", "tensorflow", "keras", "numpy", "torch")
 
 
-def write(part, rows, *made_by):
+def write(part, rows, *made_by, among=None):
     """Keep `rows`, a list of flat dicts with the same keys, as benchmarks/results/PART.json.
 
     made_by: the functions, classes or modules that measured them; digests of their code are kept, so that `changed`
     can tell whether the numbers are today's code's.
+    among: what `read` returned before, if some of these rows are from there and not new. Where those were measured by
+    other code, the digest says so, and `changed` does.
     """
     FOLDER.mkdir(exist_ok=True)
     kept = {"machine": machine(), "versions": versions(), "date": datetime.date.today().isoformat()}
-    kept |= {"code": {_name(one): digest(one) for one in made_by}, "rows": rows}
+    code = {_name(one): digest(one) for one in made_by}
+    if among:
+        code = {name: now if among["code"].get(name) == now else "of several" for name, now in code.items()}
+    kept |= {"code": code, "rows": rows}
     text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
     path = FOLDER / f"{part}.json"
     part_file = path.with_suffix(".part")
@@ -36,8 +42,12 @@ def read(part):
     return json.loads(path.read_text("utf-8")) if path.exists() else None
 
 
+@functools.cache
 def digest(one):
-    """A short digest of the code of a function, a class or a module."""
+    """A short digest of the code of a function, a class or a module: as it was when this was first asked for.
+
+    What runs for long asks at its start: its source may be edited meanwhile.
+    """
     return hashlib.sha256(inspect.getsource(one).encode()).hexdigest()[:16]
 
 
@@ -60,7 +70,10 @@ def said_changed(kept):
 
 def _digest_today(name):
     file, _, function = name.partition(".")
-    module = importlib.import_module(file)
+    try:
+        module = importlib.import_module(file)
+    except ModuleNotFoundError:
+        return None
     found = getattr(module, function, None) if function else module
     return None if found is None else digest(found)
 

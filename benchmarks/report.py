@@ -191,22 +191,20 @@ def claims():
         return "Not run yet: `labs stress`."
     text = record.table(["lab", "data", "passes", "claims", "varied", "failures", "smallest margin"], rows)
     failed = sum(row[5] for row in rows)
-    text += f"\n\n{_memory()}" if _memory() else ""
     return (
         f"{text}\n\n*Varied*: claims whose margin differed between passes; the others are about recorded studies, "
         "counts and equalities, which no seed of a lab changes. Margins near zero are those of equalities, such as a "
-        f"result by hand and Keras's, and of constants. Failures in all: {failed}."
+        f"result by hand and Keras's, and of constants. Failures in all: {failed}.{_memory()}"
     )
 
 
 def _memory():
     """How a kernel's memory grew from the first pass to the largest, on the digits, where all passes share a kernel."""
     rows = [row for row in stress.by_lab(stress.read()) if row["data"] == "digits" and row["passes"] == stress.PASSES]
-    if not rows:
-        return ""
-    grown = {row["lab"]: (row["held_mb"][0], max(row["held_mb"])) for row in rows if row["claims"]}
-    each = ", ".join(f"{lab} from {first:,} to {most:,}" for lab, (first, most) in grown.items())
-    return f"Memory in MB after the first of {stress.PASSES} passes in one kernel, and the most after a later: {each}."
+    rows = [row for row in rows if row["claims"] and None not in row["held_mb"]]
+    each = ", ".join(f"{row['lab']} from {row['held_mb'][0]:,} to {max(row['held_mb']):,}" for row in rows)
+    about = f"Memory of a kernel, in MB, after the first of {stress.PASSES} passes on the digits, and the most after"
+    return f"\n\n{about} a later one: {each}." if rows else ""
 
 
 def all_claims():
@@ -222,16 +220,14 @@ def all_claims():
     about = (
         "# Every claim, under other seeds\n\nMade by `labs stress` and `labs links`. The margin of `a > b` is (a − b) "
         "divided by the larger of the two, ignoring signs: with 0.1, a tenth less would make the claim false. Of the "
-        "runs, the smallest is shown, and where it occurred. *Sign*: a comparison with 0, which any size passes. "
+        "runs, the smallest is shown, and where it occurred. *1*: one side was exactly 0. "
         "*Yes or no*: the claim compares no sizes.\n\n"
     )
     return about + (record.table(head, rows) if rows else "Not run yet.") + "\n"
 
 
 def _margin(value):
-    if value is None:
-        return "yes or no"
-    return "sign" if value == 1 else f"{value:.2g}"  # against 0 it is 1 whatever the size; see labkit/stress.py
+    return "yes or no" if value is None else f"{value:.2g}"
 
 
 BLOCKS = {

@@ -383,7 +383,8 @@ def _side_by_side(calls, jobs):
         jobs = jobs or -1
     else:
         jobs = jobs or (configured if configured not in (None, 1) else runner.default_jobs(RUN_GB))
-        context = joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1)
+        watch = {"initializer": _end_with_parent, "initargs": (os.getpid(),)}
+        context = joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1, **watch)
     with context, warnings.catch_warnings(), _silent_tracker():
         # loky replaces a worker whose memory has grown, which TensorFlow's does, and warns of it; no run is lost.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
@@ -392,7 +393,7 @@ def _side_by_side(calls, jobs):
         ahead = "all" if chosen else "2*n_jobs"
         parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=ahead)
         try:
-            yield from parallel(joblib.delayed(_train)(*call, parent=os.getpid()) for call in calls)
+            yield from parallel(joblib.delayed(_train)(*call) for call in calls)
         except Exception as error:
             if type(error).__name__ not in ("TerminatedWorkerError", "KilledWorker"):  # loky's, Dask's
                 raise
@@ -420,13 +421,11 @@ def _silent_tracker():
             os.environ["PYTHONWARNINGS"] = before
 
 
-def _train(functions, options, seed, fit, course, *, parent):
+def _train(functions, options, seed, fit, course):
     """One run, in a worker process. Returns its line of the record, or one with "error".
 
     course: whether it is for the course's records, and so must not be trained on the stand-in for MNIST.
-    parent: number of the process that started the worker.
     """
-    _end_with_parent(parent)
     if "tensorflow" not in sys.modules:
         os.environ.update(runner.kernel_settings(threads=1))
     import cloudpickle
@@ -471,24 +470,18 @@ def _train(functions, options, seed, fit, course, *, parent):
 def _end_with_parent(parent):
     """Let a worker end when the process that started it was killed: nobody would write its run down any more.
 
-    parent: that process's number. To ask for it here would be too late, should it be gone before the first run.
+    parent: that process's number. The worker cannot ask for it, since it may be gone before the worker runs.
     """
-    import multiprocessing
     import threading
 
-    if _watching or not multiprocessing.current_process().name.startswith("LokyProcess"):
-        return
+    import psutil
 
     def watch():
-        while os.getppid() == parent:
+        while psutil.pid_exists(parent) if os.name == "nt" else os.getppid() == parent:
             time.sleep(1)
         os._exit(1)
 
-    _watching.append(True)
     threading.Thread(target=watch, daemon=True).start()
-
-
-_watching = []  # whether this worker has such a thread already
 
 
 def _leave_generator_alone():

@@ -82,8 +82,33 @@ def test_numbers_of_earlier_code_are_called_so(folder, monkeypatch):
     assert "changed" not in report.studies()
     monkeypatch.setattr(training, "timed", training.summary)
     monkeypatch.delattr(training, "summary")
+    record.digest.cache_clear()
     assert record.changed(record.read("study")) == ["training.summary", "training.timed"]
     assert report.studies().endswith("*Measured before `training.summary`, `training.timed` changed.*")
+
+
+def test_rows_of_an_earlier_code_among_new_ones_are_not_passed_off_as_new(folder):
+    record.write("some", [{"a": 1}], training.summary)
+    same = record.read("some")
+    record.write("some", [{"a": 1}, {"a": 2}], training.summary, among=same)
+    assert record.changed(record.read("some")) == []
+    other = same | {"code": {"training.summary": "another"}}
+    record.write("some", [{"a": 1}, {"a": 2}], training.summary, among=other)
+    assert record.changed(record.read("some")) == ["training.summary"]
+
+
+def test_code_whose_file_is_gone_has_changed():
+    assert record.changed({"code": {"no_such_file.function": "0"}}) == ["no_such_file.function"]
+
+
+def test_memory_after_a_kernel_that_died_is_left_out(folder):
+    path = runner.find_labs(["06"])[0]
+    claims = {"c/1": {"holds": True, "margin": 0.5, "sentence": "a"}}
+    line = {"lab": path.stem, "data": "digits", "code": stress.digest(path), "failure": None, "claims": claims}
+    lines = [line | {"shift": shift, "held_mb": 100 + shift} for shift in range(stress.PASSES)]
+    for last, said in ((lines[-1], True), (lines[-1] | {"held_mb": None}, False)):
+        stress.RECORD.write_text("\n".join(map(json.dumps, [*lines[:-1], last])) + "\n", "utf-8")
+        assert ("06 from 100 to 109." in report.claims()) is said
 
 
 def test_without_measurements_every_block_says_what_to_run(folder):
@@ -128,5 +153,5 @@ def test_claims_that_fail_are_counted_and_have_their_margin_in_the_long_form(fol
     line = {"lab": path.stem, "data": "MNIST", "shift": 0, "code": stress.digest(path), "failure": None}
     stress.RECORD.write_text(json.dumps(line | {"held_mb": 1, "claims": claims}) + "\n", "utf-8")
     assert "| 06 | MNIST | 1 | 2 | 0 | 1 | -0.12 |" in report.claims()
-    assert "| 06 | `c/2` | b | 1 | 0 | sign | MNIST, pass 1 |" in report.all_claims()
+    assert "| 06 | `c/2` | b | 1 | 0 | 1 | MNIST, pass 1 |" in report.all_claims()
     assert "| 06 | `c/1` | a \\| b | 1 | 1 | -0.12 | MNIST, pass 1 |" in report.all_claims()

@@ -400,7 +400,7 @@ from labkit import study
 FOLDER = Path(sys.argv[1])
 
 
-def train(functions, options, seed, *rest, parent):
+def train(functions, options, seed, *rest):
     time.sleep(0.1)
     with (FOLDER / "trained.txt").open("a") as file:
         file.write(f"{options['units']} {seed}\\n")
