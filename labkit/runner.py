@@ -76,11 +76,20 @@ def kernel_settings(threads=None):
 
 
 def fix_home():
-    """Give processes to come a home where the system knows of none, as in some containers: Jupyter insists on one."""
+    """Give processes to come a home where the system knows of none, as in some containers: Jupyter insists on one.
+
+    Raises LabError if the folder that would do is somebody else's, who could let code run in it.
+    """
     try:
         Path.home()
     except RuntimeError:
-        os.environ["HOME"] = tempfile.gettempdir()
+        if os.name == "nt":  # there, HOME is not where Python looks
+            return
+        folder = Path(tempfile.gettempdir()) / f"labs-home-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise LabError(f"You have no home folder, and {folder} is not yours: set HOME to a folder.") from None
+        os.environ["HOME"] = str(folder)
 
 
 def fix_data_path():

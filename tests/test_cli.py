@@ -400,7 +400,8 @@ def test_relative_labkit_data_is_tried_from_here_then_from_the_project(monkeypat
     assert "LABKIT_DATA" not in os.environ
 
 
-def test_where_the_system_knows_no_home_kernels_get_the_temporary_folder(monkeypatch):
+@pytest.mark.skipif(os.name == "nt", reason="there, HOME is not where Python looks")
+def test_where_the_system_knows_no_home_kernels_get_a_private_folder(monkeypatch, tmp_path):
     def unknown():
         raise RuntimeError("Could not determine home directory.")
 
@@ -408,8 +409,15 @@ def test_where_the_system_knows_no_home_kernels_get_the_temporary_folder(monkeyp
     runner.fix_home()
     assert os.environ["HOME"] == "/somewhere"
     monkeypatch.setattr(Path, "home", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     runner.fix_home()
-    assert os.environ["HOME"] == tempfile.gettempdir()
+    home = Path(os.environ["HOME"])
+    assert home.parent == tmp_path and home.stat().st_mode & 0o777 == 0o700
+    runner.fix_home()  # a second time, it is there
+    monkeypatch.setattr(os, "getuid", lambda: home.stat().st_uid + 1)
+    home.rename(home.with_name(f"labs-home-{os.getuid()}"))
+    with pytest.raises(LabError, match="is not yours"):
+        runner.fix_home()
 
 
 def test_data_shows_the_places_and_fetches_only_what_is_missing(monkeypatch, capsys):
