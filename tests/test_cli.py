@@ -414,8 +414,9 @@ def test_where_the_system_knows_no_home_kernels_get_a_private_folder(monkeypatch
     home = Path(os.environ["HOME"])
     assert home.parent == tmp_path and home.stat().st_mode & 0o777 == 0o700
     runner.fix_home()  # a second time, it is there
-    monkeypatch.setattr(os, "getuid", lambda: home.stat().st_uid + 1)
-    home.rename(home.with_name(f"labs-home-{os.getuid()}"))
+    other = os.getuid() + 1
+    home.rename(home.with_name(f"labs-home-{other}"))
+    monkeypatch.setattr(os, "getuid", lambda: other)
     with pytest.raises(LabError, match="is not yours"):
         runner.fix_home()
 
