@@ -319,11 +319,11 @@ def _model():
 
 
 def _machines(rows, minutes):
-    head = ["cores", "memory", "students, by memory", "by computing time", "so it holds", "longest wait for Run All"]
+    head = ["cores", "memory", "students, by memory", "by computing time", "so it holds", "longest wait, minutes"]
     lines = []
     for cores, gb in MACHINES:
         room = students(gb, cores, rows, minutes)
-        wait = f"{room['wait_minutes']:.0f} minutes" if room["holds"] else ""
+        wait = f"{room['wait_minutes']:.0f}" if room["holds"] else ""
         lines.append([cores, f"{gb} GB", room["by_memory"], room["by_time"], f"**{room['holds']}**", wait])
     return record.table(head, lines)
 
