@@ -238,6 +238,7 @@ def keep(row):
     found = [rows[key] for key in keys if key in rows]
     record.write("installations", found, sys.modules[__name__], among=kept if len(found) > 1 else None)
 
+
 if __name__ == "__main__":
     try:
         main()

@@ -39,17 +39,15 @@ def speed():
     peak = max(row["peak_gflops"] for row in kept["rows"])
     seeds = len(kept["rows"][0]["plain"]["accuracy"])
     longer = [row["steps and XLA"]["start"] - row["steps"]["start"] for row in kept["rows"]]
-    against = "; ".join(
-        f"{row['network'].partition(',')[0]} {_ratio(row['xla_against_steps'])}" for row in kept["rows"]
-    )
+    against = "; ".join(f"{row['network']}: {_ratio(row['xla_against_steps'])}" for row in kept["rows"])
     text.append(
         f"Ratios to plain Keras, pair by pair: median (quartiles). PyTorch {_torch(kept)}: a plain loop without "
         "metrics in a process of its own, as a ratio of medians. *Share of peak*: the network's floating-point "
         f"operations, counted from its layers, against those of large matrix products ({peak:.0f} GFLOP/s); plain, "
         f"then the best. *Accuracy* on images that were not trained on, after {kept['rows'][0]['epochs']} epochs of "
         f"part of the training images; range over {seeds} seeds: plain, the two settings, PyTorch. "
-        f"XLA against `steps_per_execution` alone: {against}; compiling takes {min(longer):.1f} to {max(longer):.1f} s "
-        f"more before the first step. {_machine(kept)}"
+        f"Compiling takes {min(longer):.1f} to {max(longer):.1f} s more before the first step. XLA against "
+        f"`steps_per_execution` alone: {against}. {_machine(kept)}"
     )
     return "\n".join(text)
 
@@ -182,9 +180,10 @@ def installations():
 
 def claims():
     """Every lab's claims under other seeds: the short form."""
+    lines = stress.read()
     rows = [
         [*(row[name] for name in ("lab", "data", "passes", "claims", "varied", "failed")), _margin(row["margin"])]
-        for row in stress.by_lab(stress.read())
+        for row in stress.by_lab(lines)
         if row["claims"]
     ]
     if not rows:
@@ -192,15 +191,26 @@ def claims():
     text = record.table(["lab", "data", "passes", "claims", "varied", "failures", "smallest margin"], rows)
     failed = sum(row[5] for row in rows)
     return (
-        f"{text}\n\n*Varied*: claims whose margin differed between passes; the others are about recorded studies, "
-        "counts and equalities, which no seed of a lab changes. Margins near zero are those of equalities, such as a "
-        f"result by hand and Keras's, and of constants. Failures in all: {failed}.{_memory()}"
+        f"{text}\n\nFailures in all: {failed}. *Varied*: claims whose margin differed between passes; the others are "
+        f"about recorded studies, counts and equalities, which no seed of a lab changes.{_nearest(lines)}"
+        f"{_memory(lines)}"
     )
 
 
-def _memory():
-    """How a kernel's memory grew from the first pass to the largest, on the digits, where all passes share a kernel."""
-    rows = [row for row in stress.by_lab(stress.read()) if row["data"] == "digits" and row["passes"] == stress.PASSES]
+def _nearest(lines):
+    """The claims that a seed brings nearest to being false, with how near."""
+    varied = [one for one in stress.by_claim(lines) if one["varied"] and one["margin"] is not None]
+    varied = sorted(varied, key=lambda one: one["margin"])[:NEAREST]
+    each = [f"- {one['lab']}: {one['sentence']}. {_margin(one['margin'])} ({one['where']})" for one in varied]
+    return "\n".join([" Of those that vary, the nearest to being false:\n", *each]) if each else ""
+
+
+NEAREST = 5
+
+
+def _memory(lines):
+    """How a kernel's memory grew from the first pass to the largest, on the digits."""
+    rows = [row for row in stress.by_lab(lines) if row["data"] == "digits" and row["passes"] == stress.PASSES]
     rows = [row for row in rows if row["claims"] and None not in row["held_mb"]]
     each = ", ".join(f"{row['lab']} from {row['held_mb'][0]:,} to {max(row['held_mb']):,}" for row in rows)
     about = f"Memory of a kernel, in MB, after the first of {stress.PASSES} passes on the digits, and the most after"

@@ -214,7 +214,7 @@ def _home():
     """The user's home; where the system knows of none, as in some containers, the folder for temporary files."""
     try:
         return Path.home()
-    except RuntimeError:
+    except RuntimeError:  # shared with others, which is no harm: each file is verified when it is read
         return Path(tempfile.gettempdir())
 
 

@@ -111,6 +111,19 @@ def test_memory_after_a_kernel_that_died_is_left_out(folder):
         assert ("06 from 100 to 109." in report.claims()) is said
 
 
+def test_claims_that_vary_are_named_nearest_first(folder):
+    path = runner.find_labs(["06"])[0]
+    line = {"lab": path.stem, "data": "digits", "code": stress.digest(path), "failure": None, "held_mb": 1}
+    margins = {"fixed": (0.001, 0.001), "far": (0.5, 0.3), "near": (0.2, 0.1)}
+    passes = [
+        line | {"shift": k, "claims": {n: {"holds": True, "margin": m[k], "sentence": n} for n, m in margins.items()}}
+        for k in (0, 1)
+    ]
+    stress.RECORD.write_text("\n".join(map(json.dumps, passes)) + "\n", "utf-8")
+    assert "false:\n\n- 06: near. 0.1 (digits, pass 2)\n- 06: far. 0.3 (digits, pass 2)" in report.claims()
+    assert "fixed" not in report.claims()
+
+
 def test_without_measurements_every_block_says_what_to_run(folder):
     for name, block in report.BLOCKS.items():
         assert "`labs " in block(), name
