@@ -8,6 +8,7 @@ network and 3 GB of disk, and those Pythons: on the PATH, or under pyenv. The co
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+import psutil
 import record
 
 from labkit.errors import LabError
@@ -57,30 +59,33 @@ def find_python(version):
     return None
 
 
-def call(command, folder, **settings):
+def call(command, folder, seconds=HOUR, **settings):
     """Run a command in a folder; its exit status and what it printed. `settings`: environment variables.
 
-    A command that hangs is broken off after an hour, with exit status 1.
+    A command that takes longer than `seconds` is broken off, with all that it has started; its exit status is then 1.
     """
     inherited = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
     environment = inherited | {"LABKIT_DATA": "digits", "PYTHONUTF8": "1"} | settings
+    process = subprocess.Popen(
+        [*map(str, command)],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     try:
-        done = subprocess.run(
-            [*map(str, command)],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            timeout=HOUR,
-        )
+        said, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        return 1, f"broken off after {HOUR} seconds"
-    return done.returncode, done.stdout
+        for one in (*psutil.Process(process.pid).children(recursive=True), process):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.communicate()
+        return 1, f"broken off after {seconds} seconds"
+    return process.returncode, said
 
 
 def find_uv(python, folder):

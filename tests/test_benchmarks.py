@@ -3,11 +3,13 @@
 import json
 import sys
 
+import psutil
 import pytest
 
 from labkit import runner, stress
 
 sys.path.insert(0, str(runner.ROOT / "benchmarks"))
+import installations
 import record
 import report
 import training
@@ -122,6 +124,15 @@ def test_claims_that_vary_are_named_nearest_first(folder):
     stress.RECORD.write_text("\n".join(map(json.dumps, passes)) + "\n", "utf-8")
     assert "false:\n\n- 06: near. 0.1 (digits, pass 2)\n- 06: far. 0.3 (digits, pass 2)" in report.claims()
     assert "fixed" not in report.claims()
+
+
+def test_a_command_that_hangs_is_broken_off_with_what_it_started(tmp_path):
+    lines = ["import subprocess, sys", "sleep = [sys.executable, '-c', 'import time; time.sleep(60)']"]
+    lines += ["child = subprocess.Popen(sleep)", "open('child', 'w').write(str(child.pid))", "child.wait()"]
+    said = installations.call([sys.executable, "-c", "\n".join(lines)], tmp_path, seconds=3)
+    assert said == (1, "broken off after 3 seconds")
+    child = int((tmp_path / "child").read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
 def test_without_measurements_every_block_says_what_to_run(folder):
