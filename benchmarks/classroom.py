@@ -30,7 +30,7 @@ from labkit.errors import LabError
 README = links.ROOT / "classroom" / "README.md"
 
 AT_ONCE = (2, 4, 8)  # kernels side by side, to check the model
-TOGETHER, QUICK = "02", "06"  # the lab of these kernels; with --quick
+TOGETHER, QUICK = "03", "06"  # the lab of these kernels; with --quick
 SAMPLE_SECONDS = 0.5
 START_SECONDS = 60  # within which JupyterLab's server answers
 

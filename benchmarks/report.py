@@ -34,15 +34,19 @@ def speed():
         torch = f"{row['torch']['ratio']:.2f}" if "torch" in row else "–"
         accuracy = ", ".join(_span(row[way]["accuracy"]) for way in (*WAYS, *["torch"] * ("torch" in row)))
         rows.append([row["network"], f"{row['plain']['seconds']:.2f} s", *ratios, torch, share, accuracy])
-    head = ["network", "plain epoch", "`steps_per_execution=64`", "and `jit_compile=True`", "PyTorch", "share of peak"]
-    text = [record.table([*head, "accuracy"], rows), ""]
+    faster = [f"{way}, times as fast" for way in ("`steps_per_execution=64`", "and `jit_compile=True`", "PyTorch")]
+    text = [record.table(["network", "plain Keras", *faster, "share of peak", "accuracy"], rows), ""]
     peak = max(row["peak_gflops"] for row in kept["rows"])
     seeds = len(kept["rows"][0]["plain"]["accuracy"])
+    images = [row["images"] for row in kept["rows"]]
     longer = [row["steps and XLA"]["start"] - row["steps"]["start"] for row in kept["rows"]]
     against = "; ".join(f"{row['network']}: {_ratio(row['xla_against_steps'])}" for row in kept["rows"])
     text.append(
-        f"Ratios to plain Keras, pair by pair: median (quartiles). PyTorch {_torch(kept)}: a plain loop without "
-        "metrics in a process of its own, as a ratio of medians. *Share of peak*: the network's floating-point "
+        "*Plain Keras*: the seconds of an epoch, which has "
+        f"{min(images):,} to {max(images):,} images, not as many in each row. *Times as fast*: above 1 is faster than "
+        f"plain Keras, below 1 slower; pair by pair, median (quartiles). PyTorch {_torch(kept)}: a plain loop without "
+        "metrics in a process of its own, as a ratio of medians; it starts from PyTorch's own kind of random weights, "
+        "so its accuracy need not agree. *Share of peak*: the network's floating-point "
         f"operations, counted from its layers, against those of large matrix products ({peak:.0f} GFLOP/s); plain, "
         f"then the best. *Accuracy* on images that were not trained on, after {kept['rows'][0]['epochs']} epochs of "
         f"part of the training images; range over {seeds} seeds: plain, the two settings, PyTorch. "
@@ -191,8 +195,10 @@ def claims():
     text = record.table(["lab", "data", "passes", "claims", "varied", "failures", "smallest margin"], rows)
     failed = sum(row[5] for row in rows)
     return (
-        f"{text}\n\nFailures in all: {failed}. *Varied*: claims whose margin differed between passes; the others are "
-        f"about recorded studies, counts and equalities, which no seed of a lab changes.{_nearest(lines)}"
+        f"{text}\n\nFailures in all: {failed}. *Varied*: claims whose margin differed between passes; most others are "
+        "about recorded studies, counts and equalities, which no seed of a lab changes. A margin near 0 need not mean "
+        "danger: it is also that of a tie where a claim says \"or the same\", of two constants, or of a limit that "
+        f"nothing can pass. Some claims are made on MNIST only.{_nearest(lines)}"
         f"{_memory(lines)}"
     )
 
@@ -230,7 +236,8 @@ def all_claims():
     about = (
         "# Every claim, under other seeds\n\nMade by `labs stress` and `labs links`. The margin of `a > b` is (a − b) "
         "divided by the larger of the two, ignoring signs: with 0.1, a tenth less would make the claim false. Of the "
-        "runs, the smallest is shown, and where it occurred. *1*: one side was exactly 0. "
+        "runs, the smallest is shown, and where it occurred. *1*: one side was 0, or next to nothing beside the other. "
+        "For equality within a tolerance, the margin is the part of the tolerance that is left. "
         "*Yes or no*: the claim compares no sizes.\n\n"
     )
     return about + (record.table(head, rows) if rows else "Not run yet.") + "\n"
