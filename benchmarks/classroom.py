@@ -313,7 +313,8 @@ def _model():
         "every cell of the most demanding lab once in the minutes that it takes to work through. Together they may "
         f"keep {BUSY:.0%} of the cores busy; the rest is for bursts. The last column is such a burst: as many "
         f"students as the machine holds press *Run All* within {WINDOW_MINUTES} minutes, in the lab that computes "
-        "longest, and share the cores equally. Nobody loses work then; they wait. A core is one of the machine that "
+        "longest, and share the cores equally. Waits are from pressing to the last cell, so a lab's own time is in "
+        "them. Nobody loses work then; they wait. A core is one of the machine that "
         "was measured, and one machine serves the whole class."
     )
 
@@ -355,13 +356,21 @@ def _costs(rows, minutes):
 def _checks(rows):
     head = ["kernels at once", "of lab", "memory, MB: model", "measured", "seconds of the last: model", "measured"]
     alone = {row["name"]: row for row in _labs(rows)}
-    lines = []
+    lines, ratios = [], []
     for row in [row for row in rows if row["what"] == "lab" and row["kernels"] > 1]:
         kernel, count = alone[row["name"]], row["kernels"]
-        seconds = max(waits(count, row["cores"], kernel))
-        measured = [memory_mb(count, kernel), row["pss_mb"], f"{seconds:.0f}", f"{row['wall_max_s']:.0f}"]
+        memory, seconds = memory_mb(count, kernel), max(waits(count, row["cores"], kernel))
+        measured = [memory, row["pss_mb"], f"{seconds:.0f}", f"{row['wall_max_s']:.0f}"]
         lines.append([count, row["name"], *measured])
-    return record.table(head, lines)
+        ratios.append((memory / row["pss_mb"], seconds / row["wall_max_s"]))
+    table = record.table(head, lines)
+    if not ratios:
+        return table
+    memory, seconds = zip(*ratios, strict=True)
+    return (
+        f"{table}\n\nThe model's memory is {min(memory):.2f} to {max(memory):.2f} times what was measured, its seconds "
+        f"are {min(seconds):.2f} to {max(seconds):.2f} times: where that is below 1, expect to wait longer."
+    )
 
 
 def nbgitpuller(hub):
