@@ -25,7 +25,7 @@ def check_python():
     if not (3, 11) <= version <= (3, 12 if INTEL_MAC else 13):
         wanted = "3.11 or 3.12 (on Intel Macs)" if INTEL_MAC else "3.11, 3.12 or 3.13"
         call = "py -3.12 labs.py" if os.name == "nt" else "python3.12 labs.py"
-        mend = "install Python 3.12 from python.org, unless it is there, and type: " + call
+        mend = "install Python 3.12 from python.org if you have none of these, and then type `%s`." % call
         sys.exit("The labs need Python %s, but %s is Python %d.%d: " % ((wanted, sys.executable) + version) + mend)
 
 

@@ -8,12 +8,14 @@ import http.server
 import io
 import json
 import os
+import ssl
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 import tracemalloc
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -531,6 +533,18 @@ def test_redirection_is_followed_to_the_web_only(tiny, tmp_path, capsys, serve, 
     mirrors(serve(npz=redirect(f"{good.url}/mnist.npz")).url + "/mnist.npz")
     data._last_failure["when"] = -float("inf")
     assert is_tiny(load())
+
+
+def test_mirrors_are_trusted_where_the_system_knows_no_authorities(monkeypatch):
+    def empty():  # what Python from python.org has on a Mac
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    assert empty().cert_store_stats()["x509_ca"] == 0
+    monkeypatch.setattr(ssl, "create_default_context", empty)
+    (handler,) = (one for one in data._opener().handlers if isinstance(one, urllib.request.HTTPSHandler))
+    assert handler._context.cert_store_stats()["x509_ca"] > 50
+    assert handler._context.check_hostname
+    assert handler._context.verify_mode == ssl.CERT_REQUIRED
 
 
 def test_local_address_is_no_mirror(tiny, tmp_path, capsys, mirrors):

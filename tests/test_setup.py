@@ -306,6 +306,7 @@ def test_a_killed_set_up_is_done_again(project):
         ("Python 2.7", "is Python 2.7: install Python 3.12"),
         ("Python 3.10", "3.11, 3.12 or 3.13"),
         ("Python 3.14", "3.11, 3.12 or 3.13"),
+        ("Python 3.15", "py -3.12 labs.py" if os.name == "nt" else "python3.12 labs.py"),
         ("Python 3.13 on an Intel Mac", "3.11 or 3.12"),
     ],
 )
