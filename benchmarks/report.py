@@ -215,12 +215,18 @@ NEAREST = 5
 
 
 def _memory(lines):
-    """How a kernel's memory grew from the first pass to the largest, on the digits."""
-    rows = [row for row in stress.by_lab(lines) if row["data"] == "digits" and row["passes"] == stress.PASSES]
-    rows = [row for row in rows if row["claims"] and None not in row["held_mb"]]
-    each = ", ".join(f"{row['lab']} from {row['held_mb'][0]:,} to {max(row['held_mb']):,}" for row in rows)
-    about = f"Memory of a kernel, in MB, after the first of {stress.PASSES} passes on the digits, and the most after"
-    return f"\n\n{about} a later one: {each}." if rows else ""
+    """How a kernel's memory grew from the first pass to the largest."""
+    rows = [row for row in stress.by_lab(lines) if row["passes"] == stress.PASSES and row["claims"]]
+    said = []
+    for data in ("MNIST", "digits"):
+        each = ", ".join(
+            f"{row['lab']} from {row['held_mb'][0]:,} to {max(row['held_mb']):,}"
+            for row in rows
+            if row["data"] == data and None not in row["held_mb"]
+        )
+        said += [f"on {'the ' * (data == 'digits')}{data} {each}"] * bool(each)
+    about = f"Memory of a kernel, in MB, after the first of {stress.PASSES} passes, and the most after a later one: "
+    return f"\n\n{about}{'; '.join(said)}." if said else ""
 
 
 def all_claims():
