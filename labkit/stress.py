@@ -164,6 +164,7 @@ class _Claims(ast.NodeTransformer):
 
     def __init__(self, cell_id):
         self.cell_id, self.number = cell_id, 0
+        self.sentences = {}  # by key, those that are not put together when the cell runs
 
     def visit_Call(self, node):
         self.generic_visit(node)
@@ -172,7 +173,10 @@ class _Claims(ast.NodeTransformer):
         self.number += 1
         sentence, condition = node.args
         margin = _graded(copy.deepcopy(condition))
-        arguments = [ast.Constant(f"{self.cell_id}/{self.number}"), sentence, _function(condition), _function(margin)]
+        key = f"{self.cell_id}/{self.number}"
+        if isinstance(sentence, ast.Constant):
+            self.sentences[key] = sentence.value
+        arguments = [ast.Constant(key), sentence, _function(condition), _function(margin)]
         return _call("claim", *arguments)
 
 
@@ -243,15 +247,24 @@ def _moved(written, shift):
 
 
 def digest(path):
-    """A digest of a lab's code, comments and layout aside: a recorded pass counts as long as it is the same."""
-    code = [ast.parse(re.sub(r"^( *)%.*", r"\1pass", cell.source, flags=re.M)) for cell in _code(path)]
-    return hashlib.sha256(repr(_tree(code)).encode()).hexdigest()[:16]
+    """A digest of a lab's code: a recorded pass counts as long as it is the same.
+
+    Comments, layout, and the wording of claims are left aside.
+    """
+    return hashlib.sha256(repr(_tree(_parsed(path))).encode()).hexdigest()[:16]
+
+
+def _parsed(path):
+    """A syntax tree for each code cell of a lab."""
+    return [ast.parse(re.sub(r"^( *)%.*", r"\1pass", cell.source, flags=re.M)) for cell in _code(path)]
 
 
 def _tree(node):
     """A syntax tree as nested lists. `ast.dump` will not do: newer Pythons have more fields, all empty here."""
     if isinstance(node, ast.JoinedStr):  # Python 3.12.1 has empty texts in there
         return [_tree(part) for part in node.values if getattr(part, "value", None) != ""]
+    if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "claim":
+        return ["claim", *map(_tree, node.args[1:])]
     if isinstance(node, list):
         return [_tree(each) for each in node]
     if not isinstance(node, ast.AST):
@@ -267,16 +280,34 @@ def _code(path):
 
 
 def read():
-    """The recorded passes that are of today's labs, as a list of dicts, the last of each; torn lines are left out."""
+    """The recorded passes that are of today's labs, as a list of dicts, the last of each; torn lines are left out.
+
+    Claims are in today's words.
+    """
     if not RECORD.exists():
         return []
-    today, found = {path.stem: digest(path) for path in runner.find_labs()}, {}
+    labs = {path.stem: path for path in runner.find_labs()}
+    today, found = {lab: digest(path) for lab, path in labs.items()}, {}
     for text in RECORD.read_text("utf-8").splitlines():
         with contextlib.suppress(ValueError):  # cut off when its writer was killed
             line = json.loads(text)
             if today.get(line["lab"]) == line["code"]:
                 found[line["lab"], line["data"], line["shift"]] = line
+    words = {lab: _sentences(labs[lab]) for lab in {line["lab"] for line in found.values()}}
+    for line in found.values():
+        for key, claim in line["claims"].items():
+            claim["sentence"] = words[line["lab"]].get(key, claim["sentence"])
     return list(found.values())
+
+
+def _sentences(path):
+    """The sentences of a lab's claims, by key; without those that are put together when a cell runs."""
+    found = {}
+    for cell, tree in zip(_code(path), _parsed(path), strict=True):
+        claims = _Claims(cell.id)
+        claims.visit(tree)
+        found |= claims.sentences
+    return found
 
 
 def run(paths, datasets, passes=PASSES, jobs=1, report=print):

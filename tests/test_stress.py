@@ -144,6 +144,11 @@ def test_a_changed_lab_is_run_anew_but_not_for_a_comment(lab):
     text = lab.read_text("utf-8")
     lab.write_text(text.replace("SEED = 1", "SEED = 1  # the first"), "utf-8")
     assert len(stress.read()) == 1
+    reworded = text.replace('claim(\\"', 'claim(\\"In other words: ')
+    assert reworded != text
+    lab.write_text(reworded, "utf-8")
+    (line,) = stress.read()
+    assert any(one["sentence"].startswith("In other words: ") for one in line["claims"].values())
     lab.write_text(text.replace("n > SEED", "n > SEED - 1"), "utf-8")
     assert stress.read() == []
 
