@@ -403,8 +403,10 @@ def _side_by_side(calls, jobs):
             ) from None
         finally:
             if not chosen:
-                # Workers hold TensorFlow's memory, and after an interruption they would train on.
-                joblib.externals.loky.get_reusable_executor().shutdown(wait=False, kill_workers=True)
+                # Workers hold TensorFlow's memory, and after an interruption they would train on. Killed and not waited
+                # for: one that died with the lock of the queue would keep the others from ever ending by themselves.
+                executor = joblib.externals.loky.get_reusable_executor(reuse=True, kill_workers=True)
+                executor.shutdown(wait=False, kill_workers=True)
 
 
 @contextlib.contextmanager

@@ -64,6 +64,22 @@ def test_a_disk_too_full_for_putting_a_record_in_order_leaves_it_as_it_was(tmp_p
     assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
 
 
+@posix_only
+def test_a_worker_that_dies_when_all_is_recorded_keeps_nobody_waiting(tmp_path):
+    # It may hold the lock of the queue from which the other one would be told to end.
+    script, path = faults.study_in(tmp_path, faults.QUICK)
+    runs, record, _ = faults.undisturbed(faults.QUICK)
+    for _ in range(4):
+        process = faults.start(tmp_path, script, path.parent)
+        faults.until(lambda: path.exists() and path.stat().st_size >= len(record) - 5, process)
+        for worker in faults.workers(process)[:1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
+        faults.work(process)
+        assert faults.runs_of(path) == runs
+        path.unlink()
+
+
 def test_a_record_that_must_not_be_written_is_known_before_the_training(tmp_path, monkeypatch):
     functions = (lambda units: None, lambda: None)
     one = study.Study("02.x", *functions, {"units": [4]}, seeds=[1], epochs=1, batch_size=1, where=tmp_path)
