@@ -1,6 +1,6 @@
 """Measures what students wait for: imports, training, whole labs and the whole test.
 
-    labs bench                 imports, training and labs: half an hour
+    labs bench                 imports, training, growth and labs: about an hour
     labs bench imports labs    only these parts
     labs bench --help          what parts there are
 
