@@ -168,7 +168,7 @@ class _Claims(ast.NodeTransformer):
 
     def visit_Call(self, node):
         self.generic_visit(node)
-        if getattr(node.func, "id", None) != "claim":
+        if not _is_claim(node):
             return node
         self.number += 1
         sentence, condition = node.args
@@ -178,6 +178,10 @@ class _Claims(ast.NodeTransformer):
             self.sentences[key] = sentence.value
         arguments = [ast.Constant(key), sentence, _function(condition), _function(margin)]
         return _call("claim", *arguments)
+
+
+def _is_claim(node):
+    return isinstance(node, ast.Call) and getattr(node.func, "id", None) == "claim"
 
 
 def _function(body):
@@ -263,7 +267,7 @@ def _tree(node):
     """A syntax tree as nested lists. `ast.dump` will not do: newer Pythons have more fields, all empty here."""
     if isinstance(node, ast.JoinedStr):  # Python 3.12.1 has empty texts in there
         return [_tree(part) for part in node.values if getattr(part, "value", None) != ""]
-    if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "claim":
+    if _is_claim(node):
         return ["claim", *map(_tree, node.args[1:])]
     if isinstance(node, list):
         return [_tree(each) for each in node]
