@@ -68,6 +68,7 @@ def _parser():
     command.add_argument("labs", nargs="*", metavar="NN", help="numbers of labs; all by default")
     command.add_argument("--seeds", type=_count, default=10, help="how many different ones (10); recorded ones count")
     command.add_argument("--jobs", type=_count, help="labs at a time; by default one per core, if memory allows")
+    command.add_argument("--again", action="store_true", help="run recorded ones, too: one kernel's memory, all along")
     command.add_argument("--show", action="store_true", help="run nothing; show every claim's smallest margin so far")
     add("doctor", "Check this computer and this installation.")
     command = add("data", "Show where MNIST comes from; download it if it is nowhere.")
@@ -190,7 +191,7 @@ def _stress(chosen):
     if not chosen.show:
         datasets = [os.environ.get("LABKIT_DATA") or "", "digits"] if _have_mnist() else ["digits"]
         jobs = chosen.jobs or runner.default_jobs(2 * runner.LAB_GB)  # a kernel grows from pass to pass
-        stress.run(labs, datasets, chosen.seeds, jobs, _show_pass)
+        stress.run(labs, datasets, chosen.seeds, jobs, _show_pass, again=chosen.again)
     lines = [line for line in stress.read() if line["lab"] in {lab.stem for lab in labs}]
     print(stress.table(stress.by_claim(lines) if chosen.show else stress.by_lab(lines)))
     failed = [line for line in lines if line["failure"] or not all(c["holds"] for c in line["claims"].values())]

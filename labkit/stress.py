@@ -23,6 +23,7 @@ import re
 import subprocess
 import tempfile
 import time
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -314,30 +315,49 @@ def _sentences(path):
     return found
 
 
-def run(paths, datasets, passes=PASSES, jobs=1, report=print):
+def run(paths, datasets, passes=PASSES, jobs=1, report=print, *, again=False):
     """Run the passes that are missing, a kernel per lab and data set; each is written down as it ends.
 
     datasets: values of LABKIT_DATA; "digits" is the stand-in, anything else leads to MNIST.
     report: called with each line of the record as soon as it is there.
+    again: run all passes, whether they are missing or not, so that one kernel's memory is known from first to last.
     """
+    kept = [] if again else read()
+    recorded = {(line["lab"], line["data"], line["shift"]) for line in kept if not line["failure"]}
+    todo = []
+    for dataset in datasets:
+        for path in paths:
+            missing = [shift for shift in range(passes) if (path.stem, _name(dataset), shift) not in recorded]
+            todo += [(path, dataset, missing)] if missing else []
     with asyncio.Runner(loop_factory=runner.Loop) as loop:
-        return loop.run(_run_all(paths, datasets, passes, jobs, report))
+        loop.run(_run_all(todo, jobs, report))
+    _tidy()
 
 
-async def _run_all(paths, datasets, passes, jobs, report):
+async def _run_all(todo, jobs, report):
     places = asyncio.Semaphore(jobs)
-    recorded = {(line["lab"], line["data"], line["shift"]) for line in read() if not line["failure"]}
 
-    async def one(path, dataset):
-        missing = [shift for shift in range(passes) if (path.stem, _name(dataset), shift) not in recorded]
+    async def one(path, dataset, shifts):
         async with places:
-            if missing:
-                await _run_lab(path, dataset, missing, 1 if jobs > 1 else None, report)
+            await _run_lab(path, dataset, shifts, 1 if jobs > 1 else None, report)
 
     async with asyncio.TaskGroup() as group:
-        for dataset in datasets:
-            for path in paths:
-                group.create_task(one(path, dataset))
+        for each in todo:
+            group.create_task(one(*each))
+
+
+def _tidy():
+    """Leave out of the record what was run again with the same code; passes of other code may count again."""
+    if not RECORD.exists():
+        return
+    last = {}
+    for text in RECORD.read_text("utf-8").splitlines():
+        with contextlib.suppress(ValueError):
+            line = json.loads(text)
+            last[tuple(line[name] for name in ("lab", "data", "shift", "code"))] = text
+    new = RECORD.with_suffix(".part")
+    new.write_text("".join(f"{text}\n" for text in last.values()), encoding="utf-8", newline="\n")
+    new.replace(RECORD)
 
 
 def _name(dataset):
@@ -356,6 +376,7 @@ async def _run_lab(path, dataset, shifts, threads, report):
         sources = [(HELPERS, "helpers"), *((rewritten(cell.source, cell.id, shift), cell.id) for cell in cells), LAST]
         notebook.cells += [new_code_cell(text, metadata={"labkit": {"cell": name}}) for text, name in sources]
     line = {"lab": path.stem, "data": _name(dataset), "code": digest(path), "failure": None}
+    line["kernel"] = uuid.uuid4().hex[:8]  # passes of one kernel share it: only their memory can be compared
     remaining, start = list(shifts), [time.perf_counter()]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
@@ -420,16 +441,17 @@ def _order(claim):
 def by_claim(lines):
     """One dict a claim, in the order of the labs: how often it was tried and failed, and its smallest margin.
 
-    varied: whether the margin differed between passes. Claims about recorded studies, counts and tolerances of exact
-    results do not depend on the seed.
+    varied: whether the margin differed between passes on the same data set. Claims about recorded studies, counts and
+    tolerances of exact results do not depend on the seed.
     """
-    found = {}
+    found, first = {}, {}
     for line in sorted(lines, key=lambda line: (line["lab"], line["data"] != "MNIST", line["shift"])):
         for key, claim in line["claims"].items():
             new = {"lab": line["lab"][:2], "claim": key, "sentence": claim["sentence"], "runs": 0, "failed": 0}
             new |= {"varied": False, "margin": None, "where": ""}
             one = found.setdefault((line["lab"], key), new)
-            one["varied"] |= one["runs"] > 0 and claim["margin"] != one["margin"]
+            before = first.setdefault((line["lab"], line["data"], key), claim["margin"])
+            one["varied"] |= claim["margin"] != before
             one["runs"] += 1
             one["failed"] += not claim["holds"]
             if not claim["holds"] and not one["where"]:
@@ -456,8 +478,28 @@ def by_lab(lines):
     return rows
 
 
+def by_kernel(lines):
+    """One dict for each lab and data set of which one kernel ran all passes: its memory in MB.
+
+    Each has the peak of the first pass, the highest of the later ones, and what was held after the first and the last.
+    """
+    found = {}
+    for line in sorted(lines, key=lambda line: (line["lab"], line["data"] != "MNIST", line["shift"])):
+        found.setdefault((line["lab"], line["data"]), []).append(line)
+    rows = []
+    for (lab, data), passes in found.items():
+        kernels = {line.get("kernel") for line in passes}
+        if len(passes) != PASSES or len(kernels) != 1 or None in kernels:
+            continue
+        peaks, held = ([line[name] for line in passes] for name in ("peak_mb", "held_mb"))
+        if None not in (*peaks, *held):
+            row = {"lab": lab[:2], "data": data, "peak, first": peaks[0], "peak, later": max(peaks[1:])}
+            rows.append(row | {"held, first": held[0], "held, last": held[-1]})
+    return rows
+
+
 def table(rows):
-    """A PrettyTable of `by_claim`'s or `by_lab`'s rows."""
+    """A PrettyTable of rows as `by_claim`, `by_lab` and `by_kernel` give them."""
     from prettytable import PrettyTable
 
     names = list(rows[0]) if rows else ["lab"]

@@ -178,3 +178,27 @@ def test_a_function_of_ones_own_can_be_differentiated_in_a_later_cell():
         "shell.run_cell('print(float(tape.gradient(y, x)))')"
     )
     assert run(code).stdout.strip().splitlines()[-1] == "0.5"
+
+
+MEMORY = """
+import gc, psutil
+from labkit import session; session.start(1)
+import numpy as np, keras
+x, y = np.ones((50_000, 784), "float32"), np.zeros(50_000)
+def held():
+    gc.collect(); session.free_memory()
+    return psutil.Process().memory_info().rss
+def train():
+    model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(x[:1_000], y[:1_000], batch_size=500, verbose=0)  # compiles, which takes memory of its own
+    before = held()
+    model.fit(x, y, batch_size=500, verbose=0)
+    return held() - before
+print(train() / x.nbytes)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how much a process holds is told differently elsewhere")
+def test_training_images_are_not_held_a_second_time():
+    assert float(run(MEMORY).stdout.split()[-1]) < 0.5

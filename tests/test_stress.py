@@ -128,7 +128,21 @@ def test_passes_are_written_down_once_and_failures_do_not_stop_them(lab):
     stress.run([lab], ["digits"], 4, report=seen.append)
     # The pass that stopped is run again, and the last of each counts.
     assert [line["shift"] for line in seen] == [0, 1, 2, 2, 3]
+    assert [line["kernel"] == seen[0]["kernel"] for line in stress.read()] == [True, True, False, False]
     assert sorted(line["shift"] for line in stress.read()) == [0, 1, 2, 3]
+
+
+def test_again_runs_what_is_recorded_and_its_lines_take_the_place_of_the_old_ones(lab):
+    stress.run([lab], ["digits"], 2, report=list)
+    other = {**stress.read()[0], "code": "of another day"}
+    with stress.RECORD.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(other) + "\n")
+    seen = []
+    stress.run([lab], ["digits"], 2, report=seen.append, again=True)
+    assert len({line["kernel"] for line in seen}) == 1
+    kept = [json.loads(text) for text in stress.RECORD.read_text("utf-8").splitlines()]
+    assert [line for line in kept if line != other] == stress.read() == seen
+    assert other in kept
 
 
 def test_a_torn_line_is_left_out_and_does_not_spoil_the_next(lab):
@@ -180,6 +194,21 @@ def test_the_smallest_margin_of_each_claim_is_found_with_its_place():
     mnist, digits = stress.by_lab(lines)
     assert (mnist["passes"], mnist["claims"], mnist["failed"], mnist["margin"]) == (1, 2, 0, 0.5)
     assert (digits["passes"], digits["failed"], digits["held_mb"]) == (2, 1, [100, 101])
+
+
+def test_a_claim_has_varied_if_a_seed_moved_it_and_not_if_the_data_sets_differ():
+    lines = [line("01_a", data, shift, x=0.5, y=0.5 + shift / 9) for data in ("MNIST", "digits") for shift in (0, 1)]
+    lines[2]["claims"]["x"]["margin"] = lines[3]["claims"]["x"]["margin"] = 0.7
+    assert [one["varied"] for one in stress.by_claim(lines)] == [False, True]
+
+
+def test_memory_is_that_of_one_kernel_from_its_first_pass_to_its_last():
+    lines = [line("01_a", "MNIST", k, x=1) | {"kernel": "a", "peak_mb": 300 - k} for k in range(stress.PASSES)]
+    (row,) = stress.by_kernel(lines)
+    assert list(row.values()) == ["01", "MNIST", 300, 299, 100, 100 + stress.PASSES - 1]
+    for wrong in ({"kernel": "b"}, {"kernel": None}, {"held_mb": None}):
+        assert stress.by_kernel([*lines[:-1], lines[-1] | wrong]) == []
+    assert stress.by_kernel(lines[:-1]) == []
 
 
 def test_labs_stress_shows_and_fails_where_a_claim_failed(lab, capsys, monkeypatch):
