@@ -1,7 +1,7 @@
 """Measures what a classroom on one hub costs, and works out how many students a machine holds.
 
-    labs bench classroom             each lab alone, then 2, 4 and 8 kernels of lab 02 at once: about twelve minutes
-    labs bench classroom --lab 03    the same with another lab at once; lab 03 makes it nine minutes
+    labs bench classroom             each lab alone, then 2, 4 and 8 kernels of lab 03 at once: a quarter of an hour
+    labs bench classroom --lab 02    the same with another lab at once
     labs bench classroom --quick     lab 06 only, on the digits, and nothing is kept: under a minute
 
 Every kernel computes with one thread, as a hub's users do. Reads /proc, so it needs Linux. Keep the machine quiet.
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import record
 
-from labkit import links, runner
+from labkit import links, runner, stress
 from labkit.errors import LabError
 
 README = links.ROOT / "classroom" / "README.md"
@@ -136,7 +136,8 @@ def kernels(path, count=1):
     if failures := [result.failure for result in results if result.failure]:
         raise LabError(f"{path.stem} failed, so its cost says nothing: {failures[0]}")
     seconds = sorted(result.seconds for result in results)
-    return _row("lab", path.stem, seconds, watch.cpu / count, (watch.rss, watch.shared, watch.pss))
+    row = _row("lab", path.stem, seconds, watch.cpu / count, (watch.rss, watch.shared, watch.pss))
+    return row | {"code": stress.digest(path)}
 
 
 def server():
@@ -290,6 +291,7 @@ def markdown():
         return f"{said}\n\n{_model()}"
     minutes = {path.stem: minutes for path, _, minutes in links.labs()}
     versions = ", ".join(f"{name.removesuffix('-cpu')} {version}" for name, version in kept["versions"].items())
+    codes = {row["name"][:2]: row.get("code") for row in _labs(kept["rows"])}
     parts = [
         _machines(kept["rows"], minutes),
         _class(kept["rows"]),
@@ -299,7 +301,8 @@ def markdown():
         _costs(kept["rows"], minutes),
         "The model against kernels that really ran side by side:",
         _checks(kept["rows"]),
-        f"Measured on {kept['machine']}, with {versions}, on {kept['date']}.{record.said_changed(kept)}",
+        f"Measured on {kept['machine']}, with {versions}, on {kept['date']}."
+        f"{record.said_changed(kept)}{record.said_labs(codes)}",
     ]
     return "\n\n".join(parts)
 
@@ -335,12 +338,17 @@ def _class(rows):
     heaviest, slowest = max(labs, key=lambda row: row["own_mb"]), max(labs, key=lambda row: row["cpu_s"])
     need = math.ceil(SYSTEM_GB + memory_mb(CLASS, heaviest, one_server) / 1000)
     every = sorted({cores for cores, _ in MACHINES})
-    longest = [f"{max(waits(CLASS, cores, slowest, 60 * WINDOW_MINUTES)) / 60:.0f} on {cores}" for cores in every]
+    longest = [f"{_minutes(max(waits(CLASS, cores, slowest, 60 * WINDOW_MINUTES)))} on {cores}" for cores in every]
     return (
         f"A class of {CLASS} needs {need} GB. If all {CLASS} press Run All within {WINDOW_MINUTES} minutes in the lab "
         f"that computes longest, the last one waits this many minutes: {', '.join(longest)} cores. One student with "
         f"one lab at its peak takes up to {peak_gb(rows):.1f} GB, libraries included."
     )
+
+
+def _minutes(seconds):
+    """Seconds as minutes, rounded up to a tenth."""
+    return f"{math.ceil(seconds / 6) / 10:.1f}"
 
 
 def _costs(rows, minutes):

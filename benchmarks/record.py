@@ -11,6 +11,8 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+from labkit import runner, stress
+
 FOLDER = Path(__file__).resolve().parent / "results"
 PACKAGES = ("tensorflow-cpu", "tensorflow", "keras", "numpy", "torch")
 
@@ -66,6 +68,16 @@ def said_changed(kept):
     """A sentence, after a space, that names what `changed` finds; nothing if that is nothing."""
     names = ", ".join(f"`{name}`" for name in changed(kept))
     return f" *Measured before {names} changed.*" if names else ""
+
+
+def said_labs(digests):
+    """A sentence, after a space, that names the labs whose code has changed; nothing if that is none.
+
+    digests: number of a lab, such as "01", -> `stress.digest` of its code when it was measured; None: not kept.
+    """
+    today = {path.stem[:2]: stress.digest(path) for path in runner.find_labs()}
+    names = ", ".join(sorted(lab for lab, was in digests.items() if was != today.get(lab)))
+    return f" *Measured before these labs' code changed: {names}.*" if names else ""
 
 
 def _digest_today(name):

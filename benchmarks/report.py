@@ -1,10 +1,14 @@
 """The README's tables and figure, made from what the benchmarks have kept in benchmarks/results."""
 
+import hashlib
+import itertools
+import json
 import math
 import statistics
 from pathlib import Path
 
 import record
+import training
 
 from labkit import stress
 
@@ -15,9 +19,9 @@ ALT = (
     "a study against seeds, each with one core and with more; beside the curves a dotted line of proportional growth."
 )
 TITLES = {
-    "images": ("images", "seconds of `fit`, one epoch"),
-    "width": ("units in each of two layers", "seconds of `fit`, one epoch"),
-    "depth": ("layers of 128 units", "seconds of `fit`, one epoch"),
+    "images": ("images", "seconds of fit, one epoch"),
+    "width": ("units in each of two layers", "seconds of fit, one epoch"),
+    "depth": ("layers of 128 units", "seconds of fit, one epoch"),
     "seeds": ("seeds of one network", "seconds of the study"),
 }
 
@@ -31,24 +35,24 @@ def speed():
     for row in kept["rows"]:
         ratios = [_ratio(row[way]) for way in ("steps", "steps and XLA")]
         share = f"{row['plain']['share_of_peak']:.0%} → {max(row[w]['share_of_peak'] for w in WAYS):.0%}"
-        torch = f"{row['torch']['ratio']:.2f}" if "torch" in row else "–"
+        torch = _ratio_of_ranges(row["plain"], row["torch"]) if "torch" in row else "–"
         accuracy = ", ".join(_span(row[way]["accuracy"]) for way in (*WAYS, *["torch"] * ("torch" in row)))
-        rows.append([row["network"], f"{row['plain']['seconds']:.2f} s", *ratios, torch, share, accuracy])
+        plain = f"{row['plain']['seconds']:.2f} s for {row['images']:,} images"
+        rows.append([row["network"], plain, *ratios, torch, share, accuracy])
     faster = [f"{way}, times as fast" for way in ("`steps_per_execution=64`", "and `jit_compile=True`", "PyTorch")]
     text = [record.table(["network", "plain Keras", *faster, "share of peak", "accuracy"], rows), ""]
     peak = max(row["peak_gflops"] for row in kept["rows"])
     seeds = len(kept["rows"][0]["plain"]["accuracy"])
-    images = [row["images"] for row in kept["rows"]]
     longer = [row["steps and XLA"]["start"] - row["steps"]["start"] for row in kept["rows"]]
     against = "; ".join(f"{row['network']}: {_ratio(row['xla_against_steps'])}" for row in kept["rows"])
     text.append(
-        "*Plain Keras*: the seconds of an epoch, which has "
-        f"{min(images):,} to {max(images):,} images, not as many in each row. *Times as fast*: above 1 is faster than "
-        f"plain Keras, below 1 slower; pair by pair, median (quartiles). PyTorch {_torch(kept)}: a plain loop without "
-        "metrics in a process of its own, as a ratio of medians; it starts from PyTorch's own kind of random weights, "
-        "so its accuracy need not agree. *Share of peak*: the network's floating-point "
-        f"operations, counted from its layers, against those of large matrix products ({peak:.0f} GFLOP/s); plain, "
-        f"then the best. *Accuracy* on images that were not trained on, after {kept['rows'][0]['epochs']} epochs of "
+        "*Plain Keras*: the seconds of an epoch. *Times as fast*: above 1 is faster than plain Keras, below 1 slower; "
+        f"pair by pair, median (quartiles). PyTorch {_torch(kept)}: a plain loop without metrics, in a process of its "
+        "own and not in turn with the others, so a ratio of medians (the least and the most that the spreads of both "
+        "allow: where 1 is between them, neither is known to be faster); it starts from PyTorch's own kind of random "
+        "weights, so its accuracy need not agree. *Share of peak*: the network's floating-point operations in a median "
+        f"epoch, counted from its layers, against those of large matrix products ({peak:.0f} GFLOP/s); plain, then the "
+        f"best. *Accuracy* on images that were not trained on, after {kept['rows'][0]['epochs']} epochs of "
         f"part of the training images; range over {seeds} seeds: plain, the two settings, PyTorch. "
         f"Compiling takes {min(longer):.1f} to {max(longer):.1f} s more before the first step. XLA against "
         f"`steps_per_execution` alone: {against}. {_machine(kept)}"
@@ -62,6 +66,12 @@ WAYS = ("plain", "steps", "steps and XLA")
 def _ratio(way):
     low, high = way["ratio_quartiles"]
     return f"{way['ratio']:.2f} ({low:.2f}–{high:.2f})"
+
+
+def _ratio_of_ranges(plain, other):
+    """How many times as fast: a ratio of medians, with the least and the most that both spreads allow."""
+    low, high = (plain["spread"][i] / other["spread"][1 - i] for i in (0, 1))
+    return f"{plain['seconds'] / other['seconds']:.2f} ({low:.2f}–{high:.2f})"
 
 
 def _span(values):
@@ -85,10 +95,10 @@ def studies():
         if kept:
             plain, ours = (statistics.median(row[name] for row in kept["rows"]) for name in ("plain", "recorded"))
             ratios = " and ".join(f"**{row['ratio']:.2f}**" for row in kept["rows"])
-            each = "each time" if len(kept["rows"]) > 1 else "once"
+            times = f"{len(kept['rows'])} times, in turn" if len(kept["rows"]) > 1 else "once"
             lines.append(
                 f"- {kept['rows'][0]['study']}: a plain loop {plain:.0f} s, the study {ours:.0f} s, "
-                f"ratio {ratios} ({len(kept['rows'])} × measured, {each} in turn).{record.said_changed(kept)}"
+                f"ratio {ratios} (measured {times}).{record.said_changed(kept)}"
             )
     return "\n".join(lines) or "Not measured yet: `labs bench study`."
 
@@ -100,7 +110,54 @@ def labs():
         return "Not measured yet: `labs bench labs`."
     names = [name.removeprefix("seconds, ") for name in kept["rows"][0] if name.startswith("seconds, ")]
     head = ["lab", *(f"{what}, {name}" for name in names for what in ("seconds", "peak MB"))]
-    return record.table(head, [[row[name] for name in head] for row in kept["rows"]]) + f"\n\n{_machine(kept)}"
+    table = record.table(head, [[row[name] for name in head] for row in kept["rows"]])
+    changed = record.said_labs({row["lab"]: row.get("code") for row in kept["rows"]})
+    return (
+        f"{table}\n\nOne run each. *Peak MB*: the most that one lab's kernel held. {_two_labs()}"
+        f"{_machine(kept)}{changed}"
+    )
+
+
+def _two_labs():
+    """What two labs hold that are open at once, measured and by the classroom's model."""
+    kept = record.read("classroom")
+    if kept is None:
+        return ""
+    server = next(row for row in kept["rows"] if row["what"] == "server")
+    alone = [row for row in kept["rows"] if row["what"] == "lab" and row["kernels"] == 1]
+    sizes = {
+        (a["name"][:2], b["name"][:2]): a["own_mb"] + b["own_mb"] + max(a["shared_mb"], b["shared_mb"])
+        for a, b in itertools.combinations(alone, 2)
+    }
+    sizes = {pair: size + server["rss_mb"] for pair, size in sizes.items()}
+    fit = sum(size <= BINDER_MB for size in sizes.values())
+    (one, other), most = max(sizes.items(), key=lambda each: each[1])
+    together = [row for row in kept["rows"] if row["what"] == "lab" and row["kernels"] == 2]
+    measured = "".join(
+        f"two of lab {row['name'][:2]} really held {row['pss_mb'] + server['rss_mb']:,} MB, " for row in together
+    )
+    return (
+        f"Two labs open at once, with JupyterLab's server: {measured}by the classroom's model the heaviest two, {one} "
+        f"and {other}, hold {most:,} MB, and {fit} of {len(sizes)} pairs of labs stay within Binder's 2 GB. "
+    )
+
+
+BINDER_MB = 2000
+
+
+def imports():
+    """Seconds of the imports that a student waits for."""
+    kept = record.read("imports")
+    if kept is None:
+        return "Not measured yet: `labs bench imports`."
+    rows = [
+        [row["import"], *(_milliseconds(row[name]) for name in ("seconds", "least", "most"))] for row in kept["rows"]
+    ]
+    return record.table(["import", "ms, median", "least", "most"], rows) + f"\n\n{_machine(kept)}"
+
+
+def _milliseconds(seconds):
+    return f"{1000 * seconds:,.0f}" if seconds >= 0.001 else f"{1000 * seconds:.1f}"
 
 
 def growth_figure(path=FIGURE):
@@ -112,6 +169,7 @@ def growth_figure(path=FIGURE):
     from labkit import plots
 
     kept = record.read("growth")
+    about = {"Software": None, "Source": growth_digest()}
     with mpl.rc_context():
         plots.use_style()
         figure, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
@@ -130,8 +188,13 @@ def growth_figure(path=FIGURE):
             for each in (ax.xaxis, ax.yaxis):
                 each.set_minor_locator(ticker.NullLocator())
         axes.flat[0].legend()
-        figure.savefig(path, dpi=100, metadata={"Software": None})
+        figure.savefig(path, dpi=100, metadata=about)
         plt.close(figure)
+
+
+def growth_digest():
+    """A digest of the points that the figure shows; the figure carries it, so that an old one is noticed."""
+    return hashlib.sha256(json.dumps(record.read("growth")["rows"]).encode()).hexdigest()[:16]
 
 
 def growth():
@@ -148,7 +211,12 @@ def growth():
             f"- **{axis.capitalize()}**: from {a:,} to {b:,} the time grows with the power {low:.1f}, from {y:,} to "
             f"{z:,} with {high:.1f}. {text}"
         )
-    return "\n".join([*lines, "", f"Powers between neighbouring points, with one core. {_machine(kept)}"])
+    about = (
+        f"Each point is the best of three. What does not grow: {training.FIXED['images']:,} images, "
+        f"{training.FIXED['depth']} layers, {training.FIXED['width']} units in each. Powers between neighbouring "
+        "points, with one core."
+    )
+    return "\n".join([*lines, "", f"{about} {_machine(kept)}"])
 
 
 WHY = {
@@ -169,7 +237,11 @@ def faults():
     rows = [[row["fault"], row["tried"], row["survived"], row["how"]] for row in kept["rows"]]
     total = [sum(row[name] for row in kept["rows"]) for name in ("tried", "survived")]
     text = record.table(["fault", "tried", "survived", "what survived means"], [*rows, ["all", *total, ""]])
-    return f"{text}\n\n{_machine(kept)}"
+    about = (
+        "MNIST's place is taken by a megabyte of random images from a mirror on the same machine, so that a download "
+        "can be killed, stalled or spoilt many times a minute; whole labs run on the digits."
+    )
+    return f"{text}\n\n{about} {_machine(kept)}"
 
 
 def installations():
@@ -179,7 +251,11 @@ def installations():
         return "Not measured yet: `labs bench installations`."
     names = list(kept["rows"][0])
     text = record.table(names, [[row[name] for name in names] for row in kept["rows"]])
-    return text + (f"\n\n{said}" if (said := record.said_changed(kept).strip()) else "")
+    about = (
+        "On the digits, without the tests of style, of the set-up (which is what is tried here) and of each exercise's "
+        "wrong answers."
+    )
+    return f"{text}\n\n{about} {kept['machine']}.{record.said_changed(kept)}"
 
 
 def claims():
@@ -215,18 +291,13 @@ NEAREST = 5
 
 
 def _memory(lines):
-    """How a kernel's memory grew from the first pass to the largest."""
-    rows = [row for row in stress.by_lab(lines) if row["passes"] == stress.PASSES and row["claims"]]
-    said = []
-    for data in ("MNIST", "digits"):
-        each = ", ".join(
-            f"{row['lab']} from {row['held_mb'][0]:,} to {max(row['held_mb']):,}"
-            for row in rows
-            if row["data"] == data and None not in row["held_mb"]
-        )
-        said += [f"on {'the ' * (data == 'digits')}{data} {each}"] * bool(each)
-    about = f"Memory of a kernel, in MB, after the first of {stress.PASSES} passes, and the most after a later one: "
-    return f"\n\n{about}{'; '.join(said)}." if said else ""
+    """How a kernel's memory grew while it ran a lab again and again."""
+    rows = [list(row.values()) for row in stress.by_kernel([line for line in lines if line["claims"]])]
+    if not rows:
+        return ""
+    head = ["lab", "data", "peak, first pass", "highest later peak", "held after the first", "after the last"]
+    about = f"**Memory** of one kernel that runs all of a lab's cells {stress.PASSES} times, in MB:"
+    return f"\n\n{about}\n\n{record.table(head, rows)}"
 
 
 def all_claims():
@@ -256,6 +327,7 @@ def _margin(value):
 BLOCKS = {
     "speed": speed,
     "studies": studies,
+    "imports": imports,
     "seconds of labs": labs,
     "growth": growth,
     "faults": faults,

@@ -4,9 +4,10 @@
     labs bench imports labs    only these parts
     labs bench --help          what parts there are
 
-Times are medians with their range; two ways of doing one thing are run in turn and compared as a ratio, because a
-machine's speed drifts. Keep the machine quiet meanwhile. What is measured is kept in benchmarks/results, from which
-`labs links` makes the README's tables.
+Imports and training are measured several times: their medians, with the spread. Two ways of training are run in turn
+and compared as a ratio, because a machine's speed drifts. Growth is the best of three; whole labs and studies, which
+take minutes, run once each. Keep the machine quiet meanwhile. What is measured is kept in benchmarks/results, and
+`labs links` makes the README's tables from it.
 """
 
 import argparse
@@ -19,9 +20,10 @@ import time
 from pathlib import Path
 
 import record
+import report
 import training
 
-from labkit import runner
+from labkit import runner, stress
 
 REPEATS = 7
 
@@ -48,7 +50,7 @@ def imports():
         for name, statement in statements.items():
             seconds[name].append(measure(timed.format(statement)))
     rows = [
-        {"import": name, "seconds": round(statistics.median(each), 3), "least": min(each), "most": max(each)}
+        {"import": name, "seconds": statistics.median(each), "least": min(each), "most": max(each)}
         for name, each in seconds.items()
     ]
     record.write("imports", rows, imports, measure)
@@ -60,10 +62,11 @@ def labs():
     _need_mnist()
     cores, rows = os.cpu_count() or 1, {}
     for threads, jobs in ((cores, 1), (1, cores)):
-        for result in runner.run(runner.find_labs(), jobs, threads, report=show_lab):
+        paths = runner.find_labs()
+        for path, result in zip(paths, runner.run(paths, jobs, threads, report=show_lab), strict=True):
             if result.failure:
                 raise SystemExit(f"{result.name}: {result.failure}")
-            row = rows.setdefault(result.name, {"lab": result.name[:2]})
+            row = rows.setdefault(result.name, {"lab": result.name[:2], "code": stress.digest(path)})
             way = f"{threads} thread{'s' * (threads > 1)}, {jobs} lab{'s' * (jobs > 1)} at once"
             row |= {f"seconds, {way}": round(result.seconds, 1), f"peak MB, {way}": result.peak_mb}
         record.write("labs", list(rows.values()), labs)
@@ -225,6 +228,8 @@ def main():
     for name in chosen or USUAL:
         print(said[name], flush=True)
         record.show(PARTS[name]())
+        if name == "growth":
+            report.growth_figure()
 
 
 if __name__ == "__main__":

@@ -69,15 +69,19 @@ def test_a_worker_that_dies_when_all_is_recorded_keeps_nobody_waiting(tmp_path):
     # It may hold the lock of the queue from which the other one would be told to end.
     script, path = faults.study_in(tmp_path, faults.QUICK)
     runs, record, _ = faults.undisturbed(faults.QUICK)
-    for _ in range(4):
+    hit = 0
+    for _ in range(12):  # more often than not, the workers are still there when the last line is
         process = faults.start(tmp_path, script, path.parent)
         faults.until(lambda: path.exists() and path.stat().st_size >= len(record) - 5, process)
-        for worker in faults.workers(process)[:1]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                worker.kill()
+        with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+            faults.workers(process)[0].kill()
+            hit += 1
         faults.work(process)
         assert faults.runs_of(path) == runs
         path.unlink()
+        if hit == 4:
+            return
+    assert hit, "no worker was killed, so nothing is known"
 
 
 def test_a_record_that_must_not_be_written_is_known_before_the_training(tmp_path, monkeypatch):
