@@ -141,12 +141,32 @@ def test_labs_run_side_by_side_and_are_reported_as_they_finish(folder):
         "import pathlib, time\npathlib.Path('{}').touch()\nstart = time.time()\n"
         "while not pathlib.Path('{}').exists():\n    time.sleep(0.05)\n    assert time.time() < start + 20\n"
     )
-    first = write(folder / "01_slow.ipynb", meet.format("a", "b") + "time.sleep(1.5)")
+    # The slow one also waits until the fast one has been reported.
+    first = write(folder / "01_slow.ipynb", meet.format("a", "b") + meet.format("c", "02_fast"))
     second = write(folder / "02_fast.ipynb", meet.format("b", "a"))
     finished = []
-    results = runner.run([first, second], jobs=2, report=lambda result: finished.append(result.name))
+
+    def report(result):
+        finished.append(result.name)
+        (folder / result.name).touch()
+
+    results = runner.run([first, second], jobs=2, report=report)
     assert finished == ["02_fast", "01_slow"]
     assert [(result.name, result.failure) for result in results] == [("01_slow", None), ("02_fast", None)]
+
+
+def test_labs_run_hands_its_options_on(folder, monkeypatch, capsys):
+    path, called = write(folder / "01_a.ipynb"), []
+
+    def run(paths, jobs, threads, save, report):
+        called.append((paths, jobs, threads, save))
+        return []
+
+    monkeypatch.setattr(runner, "run", run)
+    cli.main(["run", "--jobs", "3", "--threads", "2"])
+    cli.main(["run", "--jobs", "1", "--save"])
+    assert called[0] == ([path], 3, 2, False)
+    assert called[1][1] == 1 and called[1][3] is True
 
 
 def test_peak_memory_and_seconds_are_measured(folder):
@@ -157,15 +177,16 @@ def test_peak_memory_and_seconds_are_measured(folder):
 
 
 def test_a_kernel_that_dies_and_a_cell_that_hangs_are_named(folder, monkeypatch):
-    monkeypatch.setattr(runner, "CELL_SECONDS", 2)
     dead = write(folder / "01_dead.ipynb", "1", "import os; os._exit(1)")
     stuck = write(folder / "02_stuck.ipynb", "import time; time.sleep(60)")
     broken = folder / "03_broken.ipynb"
     broken.write_text("<<<<<<< HEAD", encoding="utf-8")
-    failures = [result.failure for result in runner.run([dead, stuck, broken], jobs=2, report=lambda _: None)]
-    assert failures[0].startswith("cell c1: The kernel died")
-    assert failures[1] == "cell c0: The cell was stopped after 2 seconds."
-    assert "no notebook" in failures[2]
+    died, unread = (result.failure for result in runner.run([dead, broken], jobs=2, report=lambda _: None))
+    assert died.startswith("cell c1: The kernel died")
+    assert "no notebook" in unread
+    monkeypatch.setattr(runner, "CELL_SECONDS", 2)  # only now: a dead kernel may be noticed later than that
+    (stopped,) = runner.run([stuck], jobs=1, report=lambda _: None)
+    assert stopped.failure == "cell c0: The cell was stopped after 2 seconds."
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C cannot be sent to one process on Windows")
@@ -179,7 +200,9 @@ def test_ctrl_c_stops_every_lab_and_says_so(folder):
     process = subprocess.Popen(
         [sys.executable, "-c", code, folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    end = time.monotonic() + 60
     while not all((folder / str(n)).exists() for n in range(2)):
+        assert process.poll() is None and time.monotonic() < end
         time.sleep(0.1)
     process.send_signal(2)
     out, err = process.communicate(timeout=30)

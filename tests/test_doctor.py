@@ -6,6 +6,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from labkit import data, doctor, runner
@@ -143,7 +144,15 @@ def test_tensorflow(monkeypatch):
     assert "exit status -4" in doctor.check_tensorflow()[1], "killed by the processor, for want of an instruction"
 
 
-def test_free_memory_is_more_than_nothing_and_less_than_there_is():
-    import psutil
+def test_free_memory_in_a_container_is_what_its_limit_leaves(tmp_path, monkeypatch):
+    for name, text in (("max", "3000000000"), ("current", "2000000000"), ("stat", "anon 1\ninactive_file 500000000")):
+        (tmp_path / f"memory.{name}").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(runner, "Path", lambda *_: tmp_path)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=8e9))
+    assert runner.free_memory_gb() == 1.5
+    (tmp_path / "memory.max").write_text("max", encoding="utf-8")
+    assert runner.free_memory_gb() == 8
 
+
+def test_free_memory_is_more_than_nothing_and_less_than_there_is():
     assert 0 < runner.free_memory_gb() <= psutil.virtual_memory().total / 1e9

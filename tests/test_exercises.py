@@ -377,8 +377,11 @@ def test_a_guess_is_never_graded(monkeypatch, capsys):
     assert [line[0] for line in capsys.readouterr().out.splitlines()] == ["○", "✗"]
 
 
-def test_not_strict_by_default(monkeypatch):
-    monkeypatch.setenv("LABKIT_STRICT", "0")
+@pytest.mark.parametrize("value", [None, "0"])
+def test_not_strict_by_default(monkeypatch, value):
+    monkeypatch.delenv("LABKIT_STRICT", raising=False)
+    if value:
+        monkeypatch.setenv("LABKIT_STRICT", value)
     check("00.pixels", 28)
 
 
@@ -411,7 +414,9 @@ def test_printed_code_solutions_are_right(name, capsys):
 @pytest.mark.parametrize("name", CASES)
 def test_solution_prints_something_and_is_no_hint(name, capsys):
     solution(name)
-    assert len(capsys.readouterr().out) > 10
+    printed = capsys.readouterr().out
+    assert len(printed) > 10
+    assert printed.strip() not in core.exercises[name].hints
 
 
 def test_a_judge_that_stumbles_is_no_stack_trace(capsys):

@@ -84,6 +84,25 @@ def test_a_worker_that_dies_when_all_is_recorded_keeps_nobody_waiting(tmp_path):
     assert hit, "no worker was killed, so nothing is known"
 
 
+@posix_only
+@pytest.mark.parametrize("n", [0, 1])
+def test_workers_end_by_themselves_when_their_parent_is_killed(tmp_path, n):
+    # Before they have work, and while they have some. The drill demands that they end.
+    faults.kill_recording(tmp_path, n, faults.QUICK, faults.kill_parent)
+
+
+@posix_only
+def test_ctrl_c_ends_a_recording_with_its_workers(tmp_path):
+    script, path = faults.study_in(tmp_path, faults.QUICK)
+    process = faults.start(tmp_path, script, path.parent)
+    assert faults.until(lambda: len(faults.whole_lines(path)) > 2, process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    faults.finish(process)
+    assert family and psutil.wait_procs(family, timeout=15)[1] == []
+    assert len(faults.whole_lines(path)) > 2
+
+
 def test_a_record_that_must_not_be_written_is_known_before_the_training(tmp_path, monkeypatch):
     functions = (lambda units: None, lambda: None)
     one = study.Study("02.x", *functions, {"units": [4]}, seeds=[1], epochs=1, batch_size=1, where=tmp_path)
@@ -111,6 +130,7 @@ def jumping(tmp_path):
 @posix_only
 def test_a_recording_that_is_killed_goes_on_under_a_clock_that_jumps(tmp_path, jumping):
     faults.kill_recording(tmp_path, 5, faults.QUICK, **jumping)
+    assert "LokyProcess" in (tmp_path / "clocks").read_text()
 
 
 # ---- MNIST -------------------------------------------------------------------------------------------------
@@ -145,7 +165,7 @@ def test_a_download_works_under_a_clock_that_jumps(tmp_path, jumping):
         path.touch()
     with faults.mirror(faults.sender(faults.small()[1])) as url:
         assert faults.work(faults.loader(tmp_path, url, **jumping)) == "MNIST\n"
-    assert all(path.exists() for path in others)
+    assert all(path.exists() for path in others) and (tmp_path / "clocks").exists()
     faults.usable_next_time(tmp_path)
 
 

@@ -375,14 +375,12 @@ def test_it_can_be_switched_on_later_and_twice(folder):
 def test_switching_on_costs_little():
     # In a kernel, IPython has imported its own; what comes on top is the guide's.
     code = (
-        "import IPython, sys, time\nbefore, start = set(sys.modules), time.process_time()\n"
+        "import IPython, sys\nbefore = set(sys.modules)\n"
         "from labkit import guide\nguide.switch_on()\n"
-        "print(time.process_time() - start, *set(sys.modules) - before)"
+        "print(*set(sys.modules) - before)"
     )
-    done = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
-    seconds, *loaded = min((run.stdout.split() for run in done), key=lambda words: float(words[0]))
-    assert set(loaded) == {"labkit", "labkit.guide"}
-    assert float(seconds) < 0.04
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"labkit", "labkit.guide"}
 
 
 # ---- who switches it on ------------------------------------------------------------------------------------

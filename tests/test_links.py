@@ -19,12 +19,24 @@ def test_the_address_stands_once():
 
 
 def test_a_new_address_reaches_every_file(monkeypatch):
+    old = links.repository().removeprefix("https://github.com/")
     monkeypatch.setattr(links, "repository", lambda: "https://github.com/someone/elsewhere")
     for path, text in links.generated().items():
-        assert "OWNER/nn-labs" not in text, path
+        assert old not in text, path
     readme = links.generated()[links.ROOT / "README.md"]
     launched = readme.count("mybinder.org/v2/gh/someone/elsewhere/HEAD?urlpath=lab/tree/notebooks/")
     assert launched == len(links.labs()) + 1
+
+
+def test_links_are_written_and_checked(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("old\n", encoding="utf-8")
+    monkeypatch.setattr(links, "ROOT", tmp_path)
+    monkeypatch.setattr(links, "generated", lambda: {page: "new ✓\n"})
+    assert links.main(check=True) == 1 and page.read_text("utf-8") == "old\n"
+    assert "out of date: page.md" in capsys.readouterr().out
+    assert links.main() == 0 and page.read_bytes() == "new ✓\n".encode()
+    assert links.main(check=True) == 0
 
 
 def test_relative_links_lead_somewhere():

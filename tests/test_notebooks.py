@@ -1,6 +1,7 @@
 """What every lab has in common: valid, executed, comparable, small, and written the way the course is."""
 
 import ast
+import importlib
 import inspect
 import json
 import re
@@ -201,14 +202,20 @@ def test_checks_give_the_facts_that_judges_ask_for(lab):
 
 
 def test_each_prediction_is_made_before_it_is_revealed(lab, path):
+    importlib.import_module(f"labkit.exercises.lab{path.name[:2]}")
     predicted = [name for name, _ in calls(lab, "predict")]
     assert predicted == [name for name, _ in calls(lab, "reveal")]
+    source = "\n".join(cell.source for cell in code_cells(lab))
+    for name in predicted:
+        assert source.index(f'predict("{name}"') < source.index(f'reveal("{name}"'), name
     assert sorted(predicted) == sorted(name for name in core.predictions if name.startswith(path.name[:2]))
 
 
 def test_answers_are_left_to_students(lab):
     for cell in code_cells(lab):
-        for name in re.findall(r'(?:check|predict)\("[\w.-]+", (\w+)', cell.source):
+        asked = re.findall(r'(?:check|predict)\("[\w.-]+", (\w+)', cell.source)
+        assert len(asked) == len(re.findall(r"(?<![.\w])(?:check|predict)\(", cell.source)), cell.id
+        for name in asked:
             assert re.search(rf"^{name} = \.\.\.$|^def {name}\(.*\):\n    return \.\.\.$", cell.source, re.M), cell.id
 
 

@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 mpl.use("agg")
 import matplotlib.pyplot as plt
 
-from labkit import plots
+from labkit import plots, runner
 from labkit.diagnose import Diagnosis
 
 RUN = {
@@ -204,7 +204,7 @@ def execute(source, **environment):
     os.environ.update(environment)
     try:
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-        NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+        NotebookClient(notebook, timeout=120, km=runner.kernel_manager()).execute()
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -97,8 +97,10 @@ def test_shell_scripts_can_be_run(path):
 @posix_only
 def test_binder_start_becomes_the_command_that_it_is_given():
     assert (ROOT / "binder" / "start").read_text("utf-8").rstrip().endswith('\nexec "$@"')
-    run = [ROOT / "binder" / "start", sys.executable, "-c", "import os, sys; print(os.environ['OMP_NUM_THREADS'])"]
-    assert subprocess.run(run, check=True, capture_output=True, text=True).stdout == "1\n"
+    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    run = [ROOT / "binder" / "start", sys.executable, "-c", f"import os; print(*map(os.environ.get, {names}))"]
+    bare = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS")}
+    assert subprocess.run(run, check=True, capture_output=True, text=True, env=bare).stdout == "1 1 1\n"
 
 
 @posix_only
@@ -221,13 +223,8 @@ def test_the_first_call_sets_up_and_hands_its_arguments_over(project, monkeypatc
 
 
 def test_a_second_call_only_hands_over(ready):
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        assert ready.call("doctor") == (3, "labs ['doctor'] None\n", "")
-        seconds.append(time.perf_counter() - start)
+    assert ready.call("doctor") == (3, "labs ['doctor'] None\n", "")
     assert ready.pip_calls() == [] and not made_anew(ready)
-    assert min(seconds) < 1
 
 
 @pytest.mark.parametrize("path", ["requirements.txt", "pyproject.toml"])
@@ -286,7 +283,9 @@ def test_a_failed_update_is_not_taken_for_a_finished_one(ready):
 @posix_only
 def test_a_killed_set_up_is_done_again(project):
     first = project.start(fake="slow")
+    end = time.monotonic() + 60
     while not project.pip_calls():
+        assert first.poll() is None and time.monotonic() < end
         time.sleep(0.05)
     first.kill()
     first.wait()

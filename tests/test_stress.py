@@ -3,6 +3,7 @@
 import ast
 import json
 import math
+import re
 
 import nbformat
 import numpy as np
@@ -83,6 +84,8 @@ def test_seeds_of_two_passes_differ():
 def test_every_claim_of_the_labs_is_rewritten_and_every_seed_is_found():
     for path in runner.find_labs():
         for cell in stress._code(path):
+            if re.search(r"^SEEDS? *=", cell.source, re.M):
+                assert stress.rewritten(cell.source, cell.id, 3) != cell.source, cell.id
             if "claim(" not in cell.source:
                 continue
             source = stress.rewritten(cell.source, cell.id, 0)
@@ -143,6 +146,36 @@ def test_again_runs_what_is_recorded_and_its_lines_take_the_place_of_the_old_one
     kept = [json.loads(text) for text in stress.RECORD.read_text("utf-8").splitlines()]
     assert [line for line in kept if line != other] == stress.read() == seen
     assert other in kept
+
+
+def test_a_kernel_that_dies_is_a_failure_and_its_pass_is_tried_again(lab):
+    text = lab.read_text("utf-8").replace("1 / (SEED - 3)", "SEED == 2 and __import__('os')._exit(1)")
+    lab.write_text(text, encoding="utf-8")
+    seen = []
+    stress.run([lab], ["digits"], 3, report=seen.append)
+    assert [line["shift"] for line in seen] == [0, 1]
+    assert "the kernel died" in seen[1]["failure"] and seen[1]["peak_mb"] is None
+    stress.run([lab], ["digits"], 3, report=seen.append)
+    assert [line["shift"] for line in seen] == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["--seeds", "3", "--jobs", "2", "--again"], (["digits"], 3, 2, True)),
+        (["--jobs", "1"], (["digits"], stress.PASSES, 1, False)),
+    ],
+)
+def test_labs_stress_hands_its_options_on(lab, monkeypatch, capsys, arguments, expected):
+    called = []
+
+    def run(paths, datasets, passes, jobs, report, *, again):
+        called.append((paths, (datasets, passes, jobs, again)))
+
+    monkeypatch.setattr(cli, "_have_mnist", lambda: False)
+    monkeypatch.setattr(stress, "run", run)
+    assert cli.main(["stress", "97", *arguments]) == 1, "nothing is recorded, so nothing holds"
+    assert called == [([lab], expected)]
 
 
 def test_a_torn_line_is_left_out_and_does_not_spoil_the_next(lab):
