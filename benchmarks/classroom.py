@@ -327,7 +327,7 @@ def _machines(rows, minutes):
     lines = []
     for cores, gb in MACHINES:
         room = students(gb, cores, rows, minutes)
-        wait = f"{room['wait_minutes']:.0f}" if room["holds"] else ""
+        wait = _minutes(60 * room["wait_minutes"]) if room["holds"] else ""
         lines.append([cores, f"{gb} GB", room["by_memory"], room["by_time"], f"**{room['holds']}**", wait])
     return record.table(head, lines)
 
