@@ -9,6 +9,7 @@ Every kernel computes with one thread, as a hub's users do. Reads /proc, so it n
 
 import argparse
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -36,6 +37,7 @@ START_SECONDS = 60  # within which JupyterLab's server answers
 
 SYSTEM_GB = 1.5  # the operating system and the hub itself
 HUB_MB = 20  # that JupyterLab's server is larger when a hub starts it: 95 against 75, with JupyterHub 6.1
+BINDER_MB = 2000  # what Binder gives one user
 BUSY = 0.5  # share of the cores that everyday use may take; the rest is for bursts
 WINDOW_MINUTES = 5  # in which the whole class presses Run All
 MACHINES = ((2, 8), (4, 16), (8, 32), (16, 64), (32, 128))  # cores, GB
@@ -205,6 +207,11 @@ def memory_mb(count, kernel, server=None):
     return shared + count * own
 
 
+def two_labs_mb(one, other, server):
+    """Memory of one student who has two labs open, both at their peak, beside a server: rows as measured alone."""
+    return one["own_mb"] + other["own_mb"] + max(one["shared_mb"], other["shared_mb"]) + server["rss_mb"]
+
+
 def waits(count, cores, kernel, window_s=0.0):
     """Seconds that each of `count` students waits who press Run All evenly over `window_s` seconds.
 
@@ -305,6 +312,30 @@ def markdown():
         f"{record.said_changed(kept)}{record.said_labs(codes)}",
     ]
     return "\n\n".join(parts)
+
+
+def two_labs():
+    """What two labs hold that are open at once, measured and by the model, in words; nothing if nothing is known."""
+    kept = record.read("classroom")
+    if kept is None:
+        return ""
+    server = _server(kept["rows"])
+    sizes = {
+        (one["name"][:2], other["name"][:2]): two_labs_mb(one, other, server)
+        for one, other in itertools.combinations(_labs(kept["rows"]), 2)
+    }
+    heaviest = max(sizes, key=sizes.get)
+    fit = sum(size <= BINDER_MB for size in sizes.values())
+    measured = "".join(
+        f"two of lab {row['name'][:2]} really held {row['pss_mb'] + server['rss_mb']:,} MB, "
+        for row in kept["rows"]
+        if row["what"] == "lab" and row["kernels"] == 2
+    )
+    return (
+        f"Two labs open at once, with JupyterLab's server: {measured}by the classroom's model the heaviest two, "
+        f"{' and '.join(heaviest)}, hold {sizes[heaviest]:,} MB, and {fit} of {len(sizes)} pairs of labs stay within "
+        "Binder's 2 GB. "
+    )
 
 
 def _model():

@@ -1,7 +1,6 @@
 """The README's tables and figure, made from what the benchmarks have kept in benchmarks/results."""
 
 import hashlib
-import itertools
 import json
 import math
 import statistics
@@ -10,6 +9,7 @@ from pathlib import Path
 import record
 import training
 
+import classroom
 from labkit import stress
 
 FIGURE = record.FOLDER / "growth.png"
@@ -71,7 +71,7 @@ def _ratio(way):
 def _ratio_of_ranges(plain, other):
     """How many times as fast: a ratio of medians, with the least and the most that both spreads allow."""
     low, high = (plain["spread"][i] / other["spread"][1 - i] for i in (0, 1))
-    return f"{plain['seconds'] / other['seconds']:.2f} ({low:.2f}–{high:.2f})"
+    return f"{other['ratio']:.2f} ({low:.2f}–{high:.2f})"
 
 
 def _span(values):
@@ -113,36 +113,9 @@ def labs():
     table = record.table(head, [[row[name] for name in head] for row in kept["rows"]])
     changed = record.said_labs({row["lab"]: row.get("code") for row in kept["rows"]})
     return (
-        f"{table}\n\nOne run each. *Peak MB*: the most that one lab's kernel held. {_two_labs()}"
+        f"{table}\n\nOne run each. *Peak MB*: the most that one lab's kernel held. {classroom.two_labs()}"
         f"{_machine(kept)}{changed}"
     )
-
-
-def _two_labs():
-    """What two labs hold that are open at once, measured and by the classroom's model."""
-    kept = record.read("classroom")
-    if kept is None:
-        return ""
-    server = next(row for row in kept["rows"] if row["what"] == "server")
-    alone = [row for row in kept["rows"] if row["what"] == "lab" and row["kernels"] == 1]
-    sizes = {
-        (a["name"][:2], b["name"][:2]): a["own_mb"] + b["own_mb"] + max(a["shared_mb"], b["shared_mb"])
-        for a, b in itertools.combinations(alone, 2)
-    }
-    sizes = {pair: size + server["rss_mb"] for pair, size in sizes.items()}
-    fit = sum(size <= BINDER_MB for size in sizes.values())
-    (one, other), most = max(sizes.items(), key=lambda each: each[1])
-    together = [row for row in kept["rows"] if row["what"] == "lab" and row["kernels"] == 2]
-    measured = "".join(
-        f"two of lab {row['name'][:2]} really held {row['pss_mb'] + server['rss_mb']:,} MB, " for row in together
-    )
-    return (
-        f"Two labs open at once, with JupyterLab's server: {measured}by the classroom's model the heaviest two, {one} "
-        f"and {other}, hold {most:,} MB, and {fit} of {len(sizes)} pairs of labs stay within Binder's 2 GB. "
-    )
-
-
-BINDER_MB = 2000
 
 
 def imports():

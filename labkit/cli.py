@@ -194,6 +194,8 @@ def _stress(chosen):
         stress.run(labs, datasets, chosen.seeds, jobs, _show_pass, again=chosen.again)
     lines = [line for line in stress.read() if line["lab"] in {lab.stem for lab in labs}]
     print(stress.table(stress.by_claim(lines) if chosen.show else stress.by_lab(lines)))
+    if memory := stress.by_kernel(lines):
+        print(f"Memory in MB, where one kernel ran all of the {stress.PASSES} passes:", stress.table(memory), sep="\n")
     failed = [line for line in lines if line["failure"] or not all(c["holds"] for c in line["claims"].values())]
     print(f"{len(failed)} of {len(lines)} passes FAILED." if failed else f"All claims hold in all {len(lines)} passes.")
     return 1 if failed or not lines else 0

@@ -217,12 +217,12 @@ async def _watch_memory(client, peak):
             total = 0
             for process in (kernel, *kernel.children(recursive=True)):
                 with contextlib.suppress(psutil.Error):
-                    total += _held(process)
+                    total += peak_memory(process)
             peak[0] = max(peak[0], total)
 
 
-def _held(process):
-    """Bytes of memory that a process holds; on Linux, which remembers it, the most that it has ever held."""
+def peak_memory(process):
+    """Bytes of memory that a psutil.Process has held at most, which Linux remembers; elsewhere, what it holds now."""
     with contextlib.suppress(OSError, StopIteration):
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

@@ -51,7 +51,8 @@ def _import_keras():
     # Keep TensorFlow's C++ log to errors. Turning oneDNN off would also quiet it, but slow convolutions down.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow's own allocator for oneDNN never gives memory back: after two calls of `fit`, a lab holds its training
-    # images three times, for good. With the system's it computes the same numbers, as fast.
+    # images three times, for good. With the system's it computes the same numbers; only large
+    # batches of a CNN take longer to evaluate.
     os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
     try:
         with _quiet_stderr():

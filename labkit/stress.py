@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import copy
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -140,11 +141,9 @@ def end_pass():
     import psutil
 
     gc.collect()
-    memory = psutil.Process().memory_info()
-    peak = held = memory.rss
-    with contextlib.suppress(OSError, StopIteration):  # Linux only
-        lines = Path("/proc/self/status").read_text().splitlines()
-        peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    kernel = psutil.Process()
+    peak, held = runner.peak_memory(kernel), kernel.memory_info().rss
+    with contextlib.suppress(OSError):  # Linux only
         Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
     _log({"peak_mb": round(peak / 1e6), "held_mb": round(held / 1e6)})
 
@@ -331,7 +330,6 @@ def run(paths, datasets, passes=PASSES, jobs=1, report=print, *, again=False):
             todo += [(path, dataset, missing)] if missing else []
     with asyncio.Runner(loop_factory=runner.Loop) as loop:
         loop.run(_run_all(todo, jobs, report))
-    _tidy()
 
 
 async def _run_all(todo, jobs, report):
@@ -344,20 +342,6 @@ async def _run_all(todo, jobs, report):
     async with asyncio.TaskGroup() as group:
         for each in todo:
             group.create_task(one(*each))
-
-
-def _tidy():
-    """Leave out of the record what was run again with the same code; passes of other code may count again."""
-    if not RECORD.exists():
-        return
-    last = {}
-    for text in RECORD.read_text("utf-8").splitlines():
-        with contextlib.suppress(ValueError):
-            line = json.loads(text)
-            last[tuple(line[name] for name in ("lab", "data", "shift", "code"))] = text
-    new = RECORD.with_suffix(".part")
-    new.write_text("".join(f"{text}\n" for text in last.values()), encoding="utf-8", newline="\n")
-    new.replace(RECORD)
 
 
 def _name(dataset):
@@ -438,6 +422,14 @@ def _order(claim):
 # --- what came of it ---
 
 
+def _grouped(lines):
+    """The passes of each lab and data set, in their order: {(lab, data): lines}."""
+    found = {}
+    for line in sorted(lines, key=lambda line: (line["lab"], line["data"] != "MNIST", line["shift"])):
+        found.setdefault((line["lab"], line["data"]), []).append(line)
+    return found
+
+
 def by_claim(lines):
     """One dict a claim, in the order of the labs: how often it was tried and failed, and its smallest margin.
 
@@ -445,7 +437,7 @@ def by_claim(lines):
     tolerances of exact results do not depend on the seed.
     """
     found, first = {}, {}
-    for line in sorted(lines, key=lambda line: (line["lab"], line["data"] != "MNIST", line["shift"])):
+    for line in itertools.chain(*_grouped(lines).values()):
         for key, claim in line["claims"].items():
             new = {"lab": line["lab"][:2], "claim": key, "sentence": claim["sentence"], "runs": 0, "failed": 0}
             new |= {"varied": False, "margin": None, "where": ""}
@@ -463,18 +455,15 @@ def by_claim(lines):
 
 
 def by_lab(lines):
-    """One dict a lab and data set: passes, claims, failures, the smallest margin, and memory in MB after each pass."""
-    found = {}
-    for line in sorted(lines, key=lambda line: (line["lab"], line["data"] != "MNIST", line["shift"])):
-        found.setdefault((line["lab"], line["data"]), []).append(line)
+    """One dict a lab and data set: passes, claims, failures and the smallest margin."""
     rows = []
-    for (lab, data), passes in found.items():
+    for (lab, data), passes in _grouped(lines).items():
         claims = by_claim(passes)
         margins = [one["margin"] for one in claims if one["margin"] is not None]
         failed = sum(one["failed"] for one in claims) + sum(bool(line["failure"]) for line in passes)
         row = {"lab": lab[:2], "data": data, "passes": len(passes), "claims": len(claims)}
         row |= {"varied": sum(one["varied"] for one in claims), "failed": failed}
-        rows.append(row | {"margin": min(margins, default=None), "held_mb": [line["held_mb"] for line in passes]})
+        rows.append(row | {"margin": min(margins, default=None)})
     return rows
 
 
@@ -483,11 +472,8 @@ def by_kernel(lines):
 
     Each has the peak of the first pass, the highest of the later ones, and what was held after the first and the last.
     """
-    found = {}
-    for line in sorted(lines, key=lambda line: (line["lab"], line["data"] != "MNIST", line["shift"])):
-        found.setdefault((line["lab"], line["data"]), []).append(line)
     rows = []
-    for (lab, data), passes in found.items():
+    for (lab, data), passes in _grouped(lines).items():
         kernels = {line.get("kernel") for line in passes}
         if len(passes) != PASSES or len(kernels) != 1 or None in kernels:
             continue
@@ -511,4 +497,4 @@ def table(rows):
 def _cell(value):
     if value is None:
         return "yes or no"
-    return " ".join(map(str, value)) if isinstance(value, list) else f"{value:.4g}" if type(value) is float else value
+    return f"{value:.4g}" if type(value) is float else value
