@@ -112,8 +112,10 @@ def _run(chosen):
         )
 
     results = runner.run(labs, chosen.jobs or runner.default_jobs(), chosen.threads, chosen.save, show)
-    if chosen.save and not data.has_mnist():
-        print("CAREFUL: these outputs were made without MNIST; those that are stored with the course were made on it.")
+    if not data.has_mnist():
+        print("Run without MNIST, on the digits that stand in for it; `labs data` says how to get MNIST.")
+        if chosen.save:
+            print("CAREFUL: the outputs that were stored with the course were made on MNIST; those saved now are not.")
     failed = [result.name for result in results if result.failure is not None]
     print(f"{len(failed)} of {len(results)} FAILED: {', '.join(failed)}" if failed else f"All {len(results)} ok.")
     return 1 if failed else 0

@@ -109,9 +109,12 @@ def test_stored_outputs_that_are_not_of_mnist_are_pointed_out(folder, monkeypatc
     monkeypatch.setattr(data, "status", lambda: [("LABKIT_DATA", "somewhere", state)])
     write(folder / "01_good.ipynb", "6 * 7")
     assert cli.main(["run", "--save"]) == 0
-    assert ("CAREFUL" in capsys.readouterr().out) == (state != "MNIST")
+    printed = capsys.readouterr().out
+    assert ("CAREFUL" in printed) == ("Run without MNIST" in printed) == (state != "MNIST")
     assert cli.main(["run"]) == 0
-    assert "CAREFUL" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "CAREFUL" not in printed
+    assert ("Run without MNIST" in printed) == (state != "MNIST")
 
 
 def test_kernels_are_this_python_in_the_labs_folder_whatever_the_user_has_installed(folder, monkeypatch):
