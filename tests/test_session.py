@@ -1,10 +1,13 @@
 """session.start and the cost of importing labkit, each in a process of its own."""
 
+import ctypes
 import os
 import subprocess
 import sys
 
 import pytest
+
+GLIBC = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallinfo2")  # since 2.33
 
 
 def run(code, **environment):
@@ -203,3 +206,99 @@ print(train() / x.nbytes)
 @pytest.mark.skipif(sys.platform != "linux", reason="how much a process holds is told differently elsewhere")
 def test_training_images_are_not_held_a_second_time():
     assert float(run(MEMORY).stdout.split()[-1]) < 0.5
+
+
+COPIES = """
+import psutil
+from labkit import session; session.start(1); session.start(1)
+import numpy as np, tensorflow as tf
+x = np.arange(50_000_000, dtype="float32").reshape(10, -1)
+before = psutil.Process().memory_info().rss
+tensor = tf.convert_to_tensor(x)
+held = psutil.Process().memory_info().rss - before
+x[0] = 5
+print(held / x.nbytes, float(tensor[0, 0]), float(tensor[9, 0]), tensor.shape[1])
+for view in (x.T, x[:, ::2], x[:, :700_000].astype("uint8"), x > 3, x.astype(">f4")):
+    print(np.array_equal(tf.convert_to_tensor(view), view))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how much a process holds is told differently elsewhere")
+def test_a_large_array_is_copied_once_and_what_happens_to_it_later_does_not_reach_the_tensor():
+    first, *views = run(COPIES).stdout.strip().splitlines()[-6:]
+    held, *numbers = map(float, first.split())
+    assert held < 1.5
+    assert numbers == [0, 45_000_000, 5_000_000]
+    assert views == ["True"] * 5
+
+
+AGAIN = """
+import ctypes, gc
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.run_cell("from labkit import session; session.start(1); session.start(1)")
+shell.run_cell('''
+import keras, numpy as np
+from keras import layers
+x, y = np.ones((8, 4)), np.ones(8)
+def train():
+    keras.backend.clear_session()
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dense(2, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(x, y, verbose=0)
+''')
+class Numbers(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "abcdefghij"]
+mallinfo = ctypes.CDLL(None).mallinfo2
+mallinfo.restype = Numbers
+def used():
+    gc.collect()
+    return mallinfo().h
+for _ in range(3):
+    shell.run_cell("train()")
+before = used()
+for _ in range(5):
+    shell.run_cell("train()")
+print((used() - before) / 5)
+"""
+
+
+@pytest.mark.skipif(not GLIBC, reason="asks glibc how much memory is in use")
+def test_a_cell_that_trains_can_be_run_again_and_again_without_taking_memory():
+    assert float(run(AGAIN).stdout.split()[-1]) < 150_000
+
+
+def test_an_error_in_a_graph_says_what_is_wrong_without_the_lines_of_keras():
+    code = (
+        "from labkit import session; session.start(1)\n"
+        "import keras, numpy as np\n"
+        "model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, 'softmax')])\n"
+        "model.compile('sgd', 'sparse_categorical_crossentropy')\n"
+        "try: model.fit(np.ones((8, 4)), np.full(8, 7), verbose=0)\n"
+        "except Exception as error: print(error)"
+    )
+    said = run(code).stdout
+    assert "label value of 7" in said
+    assert "site-packages" not in said
+
+
+ARENAS = """
+import ctypes, os, re, sys
+from labkit import session; session.start(1)
+import numpy as np, keras
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "softmax")])
+model.compile("sgd", "sparse_categorical_crossentropy")
+model.fit(np.ones((100, 4)), np.ones(100), verbose=0)
+c = ctypes.CDLL(None)
+c.fdopen.restype = ctypes.c_void_p
+read, write = os.pipe()
+c.malloc_info(0, file := ctypes.c_void_p(c.fdopen(write, b"w")))
+c.fclose(file)
+print(os.read(read, 100_000).count(b"<heap nr"), os.cpu_count())
+"""
+
+
+@pytest.mark.skipif(not GLIBC, reason="asks glibc about its arenas")
+def test_memory_is_shared_out_per_core_not_per_thread():
+    arenas, cores = map(int, run(ARENAS).stdout.split()[-2:])
+    assert arenas <= cores + 1
