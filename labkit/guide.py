@@ -12,6 +12,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labkit.errors import in_lines
+
 _HERE = Path(__file__).resolve().parent
 STARTUP = _HERE / "startup.py"
 LONGEST = 60  # characters of a cell's first line in a sentence
@@ -115,8 +117,10 @@ class Guide:
             if not name or name in names or not _is_global(name, trace, shell.user_global_ns):
                 return None
             sentence = self._on_name(name, names)
-            return None if sentence is None else [sentence]
-        refused = [f"{kind.__name__}: {error.args[0]}"] if kind in DELIBERATE and _raised_by_labkit(trace) else None
+            return None if sentence is None else in_lines(sentence)
+        refused = (
+            in_lines(f"{kind.__name__}: {error.args[0]}") if kind in DELIBERATE and _raised_by_labkit(trace) else None
+        )
         found = self._place(names)
         if found is None:
             return refused
@@ -124,14 +128,14 @@ class Guide:
         unrun = self.unrun(cells, at, names)
         stores = self._on_stored(error, cells, at, unrun, names)
         if stores is not None:
-            return [_sentence(cells, stores[0], stores[1], sorted({*unrun, stores[1]}))]
+            return in_lines(_sentence(cells, stores[0], stores[1], sorted({*unrun, stores[1]})))
         if not unrun:
             return refused
         if hasattr(error, "_render_traceback_"):
             refused = list(error._render_traceback_())
         if refused:  # a sentence that says what to do, which may be something else
-            return [_hint(cells, unrun), "", *refused]
-        return [*shell.InteractiveTB.structured_traceback(kind, error, trace), "", _hint(cells, unrun)]
+            return [*in_lines(_hint(cells, unrun)), "", *refused]
+        return [*shell.InteractiveTB.structured_traceback(kind, error, trace), "", *in_lines(_hint(cells, unrun))]
 
     def _on_stored(self, error, cells, at, unrun, names):
         """The key or attribute that is missing, and the last cell not run that stores it; None if there is none."""

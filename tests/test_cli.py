@@ -368,7 +368,7 @@ def test_nbval_finds_a_broken_labkit_function(nbval):
 
 def test_nbval_finds_a_stray_warning(nbval):
     _, lab, run = nbval
-    replace(lab, '"6 * 7"', '"import sys; sys.stderr.write(\'careful\'); 6 * 7"')
+    replace(lab, '"6 * 7"', "\"import sys; sys.stderr.write('careful'); 6 * 7\"")
     assert run("--nbval")[0] == 1
 
 

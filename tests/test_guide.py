@@ -156,7 +156,10 @@ class Kernel:
         self.client.wait_for_ready(60)
 
     def run(self, source, cell_id=None):
-        """Run a cell. Returns what it printed, and the error message or None."""
+        """Run a cell. Returns what it printed, and the error message or None.
+
+        shown: what the student sees of the error, each paragraph as one line. widest: characters of its longest line.
+        """
         content = {"code": source, "silent": False, "store_history": True, "stop_on_error": False}
         sent = self.client.session.msg("execute_request", content, metadata={"cellId": cell_id} if cell_id else {})
         self.client.shell_channel.send(sent)
@@ -169,7 +172,9 @@ class Kernel:
             if kind == "stream":
                 text += content["text"]
             elif kind == "error":
-                error = content | {"shown": COLOURS.sub("", "\n".join(content["traceback"]))}
+                lines = COLOURS.sub("", "\n".join(content["traceback"]))
+                shown = re.sub(r"(?<!\n)\n(?!\n)", " ", lines)
+                error = content | {"shown": shown, "widest": max(map(len, lines.split("\n")))}
             elif kind == "status" and content["execution_state"] == "idle":
                 return text, error
 
@@ -243,6 +248,7 @@ def test_in_a_fresh_kernel_the_first_cell_to_run_is_named_and_the_error_stays_on
         f"“Build *it*”. Begin with the set-up cell, the first one with code; or run everything above: {MENU}."
     )
     assert (error["ename"], error["evalue"]) == ("NameError", "name 'model' is not defined")
+    assert error["widest"] <= 96 < len(error["shown"])  # what JupyterLab shows without breaking words
 
 
 def test_a_lab_says_what_to_run_until_the_cell_works(kernel):
@@ -312,7 +318,9 @@ def test_lab_errors_are_one_sentence_and_say_what_was_not_run(kernel):
     kernel.run("%reset -f")
     assert re.fullmatch(r"This cell builds on one .*Run that cell first\.\n\nClaimFailed: Pigs fly",
                         kernel.shows(claim, "build"))  # fmt: skip
-    shown = kernel.shows("from labkit.exercises import hint\nhint('06.nonsense')", "set-up")
+    error = kernel.run("from labkit.exercises import hint\nhint('06.nonsense')", "set-up")[1]
+    shown = error["shown"]
+    assert error["widest"] <= 96 < len(shown)
     assert shown.startswith("LabError: There is no exercise '06.nonsense'.") and "Traceback" not in shown
 
 
@@ -380,7 +388,7 @@ def test_switching_on_costs_little():
         "print(*set(sys.modules) - before)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) == {"labkit", "labkit.guide"}
+    assert set(done.stdout.split()) == {"labkit", "labkit.errors", "labkit.guide"}
 
 
 # ---- who switches it on ------------------------------------------------------------------------------------
