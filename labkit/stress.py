@@ -470,7 +470,8 @@ def by_lab(lines):
 def by_kernel(lines):
     """One dict for each lab and data set of which one kernel ran all passes: its memory in MB.
 
-    Each has the peak of the first pass, the highest of the later ones, and what was held after the first and the last.
+    Each has the peak of the first pass, the highest of the later ones, and what was held after the first, the middle
+    and the last.
     """
     rows = []
     for (lab, data), passes in _grouped(lines).items():
@@ -480,7 +481,7 @@ def by_kernel(lines):
         peaks, held = ([line[name] for line in passes] for name in ("peak_mb", "held_mb"))
         if None not in (*peaks, *held):
             row = {"lab": lab[:2], "data": data, "peak, first": peaks[0], "peak, later": max(peaks[1:])}
-            rows.append(row | {"held, first": held[0], "held, last": held[-1]})
+            rows.append(row | {"held, first": held[0], "held, middle": held[PASSES // 2 - 1], "held, last": held[-1]})
     return rows
 
 
