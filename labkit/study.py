@@ -432,7 +432,7 @@ def _train(functions, options, seed, fit, course):
         os.environ.update(runner.kernel_settings(threads=1))
     import cloudpickle
 
-    from labkit import session
+    from labkit import memory, session
 
     line = {"options": options, "seed": seed}
     try:
@@ -461,7 +461,7 @@ def _train(functions, options, seed, fit, course):
         line |= {"history": history, "versions": _versions()}
         del model
         keras.backend.clear_session()
-        session.free_memory()  # else a worker grows from run to run
+        memory.free()  # else a worker grows from run to run
         return _rounded(line)
     except LabError as error:
         return {"options": options, "seed": seed, "error": str(error)}
