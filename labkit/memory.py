@@ -21,8 +21,8 @@ M_ARENA_MAX = -8  # the option's number in glibc's malloc.h
 
 def before_tensorflow():
     """What has to be set before TensorFlow is imported."""
-    # TensorFlow's own allocator for oneDNN never gives memory back: after two calls of `fit`, a lab holds its training
-    # images three times, for good. The system's does; only large batches of a CNN take longer to evaluate.
+    # TensorFlow's own allocator for oneDNN never gives memory back: a kernel stays as large as the largest layer of the
+    # largest batch made it. The system's does; only large batches of a CNN take longer to evaluate.
     os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
     _few_arenas()
 
