@@ -60,13 +60,15 @@ def _free_after_cells():
 
 
 def _few_arenas():
-    """Have the C library take memory from one place per core, instead of eight.
+    """Have the C library take memory from one place for each core that this process may use, instead of eight per core.
 
     What is freed in one place is of no use in another, nor given back while its page holds anything else. With a place
     for each of TensorFlow's threads, a lab holds tens of megabytes more.
     """
+    import joblib
+
     if mallopt := _of_c("mallopt"):
-        mallopt(M_ARENA_MAX, os.cpu_count() or 1)
+        mallopt(M_ARENA_MAX, joblib.cpu_count())  # in a container its share, not what the whole machine has
 
 
 def _one_copy_of_arrays():

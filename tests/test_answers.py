@@ -7,7 +7,7 @@ from labkit import runner
 
 # Cell id -> what the student types in place of the cell. Lab 01 trains for a minute; its checkers are tested
 # without it, in test_exercises.py.
-MEND = """class Mended(Network):
+MEND = '''class Mended(Network):
     def backward(self, x, y):
         output = (self.output - y) * self.output * (1 - self.output)
         hidden = (output @ self.w_output.T) * self.hidden * (1 - self.hidden)
@@ -20,7 +20,7 @@ MEND = """class Mended(Network):
 
 
 answer = Mended
-check("06.mend", answer)"""
+check("06.mend", answer)'''
 ANSWERS = {
     "00_index": {"exercise-pixels-answer": 'check("00.pixels", 28 * 28)'},
     "06_scratch_xor": {
