@@ -1,9 +1,10 @@
 """Every figure of the course: data first, `ax=None` last, the axes returned.
 
-Each function adds a sentence of alternative text to its figure (see `describe`), which notebooks store beside the
-image for readers who cannot see it. It says what is drawn and never a measured number.
+Each function adds a sentence of alternative text to its figure (see `describe`), which notebooks store with the image
+for readers who cannot see it. It says what the figure shows, and never a measured number.
 """
 
+import html
 import logging
 import os
 
@@ -48,7 +49,7 @@ def use_style():
             "lines.linewidth": 2,
         }
     )
-    _store_alt_text()
+    _show_with_alt_text()
 
 
 def row(columns, width=None, height=4):
@@ -414,8 +415,11 @@ def _is_watched():
     return getattr(get_ipython(), "kernel", None) is not None and os.environ.get("LABKIT_LIVE") != "0"
 
 
-def _store_alt_text():
-    """In a notebook, give each figure its alternative text, as image metadata and in place of "<Figure size ...>"."""
+def _show_with_alt_text():
+    """In a notebook, show each figure as an HTML image with its alternative text, and as that text alone.
+
+    JupyterLab and nbconvert read an alternative text from nowhere else, whatever the metadata of an image/png says.
+    """
     from IPython import get_ipython
 
     shell = get_ipython()
@@ -423,14 +427,14 @@ def _store_alt_text():
         return
     shell.run_line_magic("matplotlib", "inline")
     formatters = shell.display_formatter.formatters
-    figure_class = plt.Figure
-    draw = formatters["image/png"].lookup_by_type(figure_class)
-    if getattr(draw, "labkit", False):
-        return
+    formatters["image/png"].pop(plt.Figure, None)  # else each figure would be stored twice
+    formatters["text/html"].for_type(plt.Figure, _as_html)
+    formatters["text/plain"].for_type(plt.Figure, lambda figure, printer, cycle: printer.text(alt_text(figure)))
 
-    def draw_with_alt(figure):
-        return draw(figure), {"alt": alt_text(figure)}
 
-    draw_with_alt.labkit = True
-    formatters["image/png"].for_type(figure_class, draw_with_alt)
-    formatters["text/plain"].for_type(figure_class, lambda figure, printer, cycle: printer.text(alt_text(figure)))
+def _as_html(figure):
+    from IPython.core.pylabtools import print_figure
+
+    png = print_figure(figure, fmt="png", base64=True)
+    alt = html.escape(alt_text(figure), quote=True)
+    return f'<img alt="{alt}" style="max-width: 100%" src="data:image/png;base64,{png.strip()}">' if png else None
