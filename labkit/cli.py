@@ -136,6 +136,7 @@ def _test(chosen):
     os.chdir(runner.ROOT)
     side_by_side = ["-n", str(runner.default_jobs()), "--dist", "loadfile"]
     notebooks = [compare, "--nbval-current-env", f"--nbval-cell-timeout={runner.CELL_SECONDS}"]
+    notebooks.append(f"--nbval-sanitize-with={runner.ROOT / 'tests' / 'nbval-sanitize.cfg'}")
     return int(pytest.main([*side_by_side, *notebooks, *chosen.rest]))
 
 

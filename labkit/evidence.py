@@ -1,4 +1,4 @@
-"""Statistics over a study: effect, interval, paired test, verdict and table. One run each gives no verdict.
+"""Statistics over a study: effect, interval, test, verdict and table. One run each gives no verdict.
 
 Runs come as a pandas DataFrame with one row per run: a column per option, `seed`, and the metrics (see labkit.study).
 There are two questions that sound alike. `compare` asks whether a *recipe* tends to be better, whatever the seed: it
@@ -7,7 +7,6 @@ their answers. Two networks can differ clearly while their recipes do not, becau
 recipes can differ while a single pair of networks does not show it.
 """
 
-import bisect
 import math
 from dataclasses import asdict, dataclass
 
@@ -16,8 +15,8 @@ import numpy as np
 from labkit.errors import LabError
 
 CONFIDENCE = 0.95
-POWER = 0.8  # the chance to resolve a real difference that `more_seeds` plans for (Cohen 1988)
-MOST_SEEDS = 1000  # beyond it, `more_seeds` is infinite
+POWER = 0.8  # the chance to resolve a difference as large as `resolvable` (Cohen 1988)
+INTERVALS = {"low": "high", "welch_low": "welch_high"}  # columns that a table shows as one
 
 
 def summary(runs, metric, by):
@@ -40,31 +39,48 @@ def summary(runs, metric, by):
     return frame
 
 
-def compare(runs, metric, by, to, within=None, *, higher_is_better=None, pair="seed", confidence=CONFIDENCE):
-    """Compare each setting of column `by` with the setting `to`, run by run with the same seed.
+def compare(
+    runs,
+    metric,
+    by,
+    to,
+    within=None,
+    *,
+    paired=False,
+    pair="seed",
+    higher_is_better=None,
+    confidence=CONFIDENCE,
+):
+    """Compare the runs of each setting of column `by` with those of the setting `to`.
 
     within: a column or list of columns; comparisons stay inside each combination of their values.
-    higher_is_better: None decides by the metric's name: for a loss, an error or seconds, lower is better.
+    paired: False for runs that are independent of each other: Welch's t test (Welch 1947). True for values that belong
+        together two by two, such as one training stopped by two rules: Student's paired t test (Student 1908). It has
+        half the degrees of freedom, so it pays only where the pairs are correlated.
     pair: the column or list of columns that tell which two runs belong together.
-    confidence: of each interval; a verdict needs a Holm-corrected p below 1 - confidence.
+    higher_is_better: None decides by the metric's name: for a loss, an error or seconds, lower is better.
+    confidence: of the whole family of comparisons in this call.
 
-    Returns a DataFrame with a row per comparison: the `within` columns, `setting`, `reference`; `pairs` (how many);
-    `difference` (mean of setting minus reference) with its interval `low` to `high` and its `p`, from the paired t test
-    (Student 1908); `p_holm`, corrected for all comparisons of this call (Holm 1979); `verdict`, one of "better",
-    "worse" and "not resolved"; and `more_seeds`.
+    Returns a DataFrame with a row per comparison: the `within` columns, `setting`, `reference`; `runs` (how many of
+    each; the smaller number); `difference` (mean of setting minus reference); its interval `low` to `high`; `p`;
+    `p_holm`, corrected for the comparisons of this call (Holm 1979); `verdict`, one of "better", "worse", "not
+    resolved" and "identical"; `r`, the correlation of the pairs; `resolvable`.
 
-    The intervals are not corrected: with several comparisons, one can exclude 0 and yet be "not resolved".
-    `more_seeds` says how many more pairs would give the paired t test a power of 80%, if mean and spread stayed as
-    measured. It plans for the level (1 - confidence) / comparisons, which is enough for Holm whatever the others
-    show. It is NaN where the difference is resolved, and infinite above 1000. It is itself only an estimate.
-    Where setting and reference agree exactly in every pair, p is 1. An option that is None is a setting named "None".
+    Interval and verdict go by one correction: each interval has the level at which Holm's procedure judges its row, so
+    it holds 0 exactly where the verdict is "not resolved".
+    Rows whose values are equal in every pair are "identical": nothing was compared, so they have no p and do not count
+    as a comparison.
+    `resolvable` is the smallest difference that this design had a chance of 80% to resolve (Bloom 1995), given the
+    spread of the runs. It does not depend on the difference that was found.
+    `r` is NaN where there are fewer than three pairs or one of the two does not vary. With `paired`, where pairing does
+    not shorten the interval, `welch_low` to `welch_high` is Welch's at the same level, and NaN elsewhere.
+    An option that is None is a setting named "None".
 
-    Raises LabError where a verdict would be unsound: fewer than two pairs, a run without partner, two runs that claim
-    the same place, values that are not finite, a difference that is the same in every pair (the t test is undefined),
-    a column or setting that does not exist.
+    Raises LabError where a verdict would be unsound: fewer than two runs of a setting, two runs that claim the same
+    place, values that are not finite, no spread at all, a column or setting that does not exist; with `paired`, a run
+    without partner.
     """
     import pandas as pd
-    from statsmodels.stats.multitest import multipletests
 
     if not 0 < confidence < 1:
         raise LabError(f"The confidence is a share between 0 and 1, for example 0.95; this one is {confidence}.")
@@ -76,34 +92,155 @@ def compare(runs, metric, by, to, within=None, *, higher_is_better=None, pair="s
         raise LabError(f"No run has {by} {to}, so nothing can be compared with it; there are {_listed(settings)}.")
     _refuse_duplicates(runs, [*within, by, *pair])
     if higher_is_better is None:
-        higher_is_better = not any(word in metric for word in ("loss", "error", "seconds"))
+        higher_is_better = not any(word in metric for word in ("loss", "error", "entropy", "seconds"))
 
-    rows = []
+    places, comparisons = [], []
     for cell, group in _cells(runs, within):
         values = group.pivot(index=pair, columns=by, values=metric)
         if to not in values:
             raise LabError(f"There is no run with {_spelled({**cell, by: to})} to compare with: record it.")
         for setting in group[by].unique():
             if setting != to:
-                differences = _paired(values, setting, to, cell)
-                rows.append({**cell, "setting": setting, "reference": to, **_t_test(differences, confidence)})
-    if not rows:
+                places.append({**cell, "setting": setting, "reference": to})
+                comparisons.append(_Comparison.of(values, setting, to, cell, paired))
+    if not comparisons:
         raise LabError(f"All runs have {by} {to}: there is nothing to compare it with.")
-
-    frame = pd.DataFrame(rows)
-    alpha = 1 - confidence
-    frame["p_holm"] = multipletests(frame["p"], method="holm")[1]
-    frame["verdict"] = [
-        _verdict(difference if higher_is_better else -difference, p, alpha)
-        for difference, p in zip(frame["difference"], frame["p_holm"], strict=True)
-    ]
-    effect = frame.pop("effect")
-    frame["more_seeds"] = [
-        _more_pairs(size, pairs, alpha / len(frame)) if verdict == "not resolved" else math.nan
-        for size, pairs, verdict in zip(effect, frame["pairs"], frame["verdict"], strict=True)
-    ]
-    frame.attrs.update(metric=metric, confidence=confidence)
+    found = _judged(comparisons, 1 - confidence, 1 if higher_is_better else -1)
+    frame = pd.DataFrame([place | row for place, row in zip(places, found, strict=True)])
+    if "welch_low" in frame and frame["welch_low"].isna().all():
+        frame = frame.drop(columns=["welch_low", "welch_high"])
+    frame.attrs.update(metric=metric, confidence=confidence, comparisons=sum(not one.identical for one in comparisons))
     return frame
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """The values of a setting and of the reference, each (runs,), in the order of the pairs where there are pairs."""
+
+    setting: np.ndarray
+    reference: np.ndarray
+    pairs: np.ndarray  # (pairs, 2): those with both values
+    paired: bool
+    identical: bool
+
+    @classmethod
+    def of(cls, values, setting, to, cell, paired):
+        """Raises LabError where the two cannot be compared. values: a row per pair, a column per setting."""
+        inside = f" ({_spelled(cell)})" if cell else ""
+        two = values[[setting, to]].dropna(how="all")
+        if two.count().min() < 2:
+            raise LabError(
+                f"There are too few runs to compare {setting} with {to}{inside}: one run each cannot tell a difference "
+                "from luck, so record more seeds."
+            )
+        if paired:
+            _refuse_single(two, setting, to, inside)
+        whole = two.dropna()
+        one, other = (two[name].dropna().to_numpy() for name in (setting, to))
+        rounding = 1e-12 * np.abs(two.to_numpy()[~two.isna().to_numpy()]).max()  # far below any accuracy
+        apart = (whole[setting] - whole[to]).to_numpy()
+        identical = len(whole) == len(two) and bool(np.abs(apart).max() <= rounding)
+        spread = np.ptp(apart) if paired else max(np.ptp(one), np.ptp(other))
+        if not identical and spread <= rounding:
+            raise LabError(
+                f"{setting} and {to}{inside} differ by the same amount in all {len(two)} runs, which leaves no luck to "
+                "measure the difference against: check that each run uses its seed, or record more seeds."
+            )
+        return cls(one, other, whole.to_numpy(), paired, identical)
+
+    @property
+    def difference(self):
+        return 0.0 if self.identical else float(self.setting.mean() - self.reference.mean())
+
+    @property
+    def r(self):
+        one, other = self.pairs.T if len(self.pairs) else (np.zeros(1),) * 2
+        return float(np.corrcoef(one, other)[0, 1]) if len(one) > 2 and np.ptp(one) and np.ptp(other) else math.nan
+
+    def test(self, paired):
+        """Student's paired t test of the pairs, or Welch's of the two settings."""
+        if paired:
+            apart = self.pairs[:, 0] - self.pairs[:, 1]
+            return _T(self.difference, apart.std(ddof=1) / math.sqrt(len(apart)), len(apart) - 1)
+        squares = [values.var(ddof=1) / len(values) for values in (self.setting, self.reference)]
+        freedom = [square**2 / (len(v) - 1) for square, v in zip(squares, (self.setting, self.reference), strict=True)]
+        return _T(self.difference, math.sqrt(sum(squares)), sum(squares) ** 2 / sum(freedom))
+
+
+@dataclass(frozen=True)
+class _T:
+    """A t test: a difference, its standard error and the degrees of freedom."""
+
+    difference: float
+    error: float
+    freedom: float
+
+    @property
+    def p(self):
+        from scipy import stats
+
+        return float(2 * stats.t.sf(abs(self.difference) / self.error, self.freedom))
+
+    def interval(self, level):
+        """The confidence interval that leaves out 0 where p is below the level."""
+        from scipy import stats
+
+        half = float(stats.t.isf(level / 2, self.freedom) * self.error)
+        return self.difference - half, self.difference + half
+
+    def resolvable(self, level):
+        """The smallest difference that this test resolves with a power of 80% (Bloom 1995)."""
+        from scipy import stats
+
+        return float((stats.t.isf(level / 2, self.freedom) + stats.t.ppf(POWER, self.freedom)) * self.error)
+
+
+def _judged(comparisons, alpha, sign):
+    """What `compare` says of each comparison, as dicts. sign: 1 where higher is better, -1 where lower is."""
+    from statsmodels.stats.multitest import multipletests
+
+    family = [one for one in comparisons if not one.identical]
+    tests = [one.test(one.paired) for one in family]
+    p = np.array([test.p for test in tests])
+    p_holm = multipletests(p, method="holm")[1] if len(p) else p
+    levels = _holm_levels(p, alpha)
+    rows = []
+    at = iter(zip(tests, p, p_holm, levels, strict=True))
+    for one in comparisons:
+        row = {"runs": min(len(one.setting), len(one.reference)), "difference": one.difference}
+        if one.identical:
+            empty = dict.fromkeys(("low", "high", "p", "p_holm"), math.nan)
+            rows.append(row | empty | {"verdict": "identical", "r": one.r, "resolvable": math.nan})
+            continue
+        test, p_row, p_corrected, level = next(at)
+        low, high = test.interval(level)
+        verdict = _verdict(sign * one.difference, p_corrected, alpha)
+        row |= {
+            "low": low,
+            "high": high,
+            "p": float(p_row),
+            "p_holm": float(p_corrected),
+            "verdict": verdict,
+            "r": one.r,
+        }
+        row["resolvable"] = test.resolvable(alpha / len(family))
+        if one.paired:
+            welch = one.test(False).interval(level)
+            helps = high - low < welch[1] - welch[0]
+            row["welch_low"], row["welch_high"] = (math.nan, math.nan) if helps else welch
+        rows.append(row)
+    return rows
+
+
+def _holm_levels(p, alpha):
+    """The level at which Holm's procedure judges each p: alpha / how many are left, until one is not significant."""
+    levels, left = np.empty(len(p)), len(p)
+    stopped = False
+    for i in np.argsort(p, kind="stable"):
+        levels[i] = alpha / left
+        stopped = stopped or p[i] >= levels[i]
+        left -= not stopped
+    return levels
 
 
 @dataclass(frozen=True)
@@ -154,7 +291,7 @@ def table(frame):
     """A PrettyTable of what `summary`, `compare` or `mcnemar` returns, or of any DataFrame such as a study's runs.
 
     It shows as text where it is printed and as HTML at the end of a notebook's cell. `low` and `high` become one
-    column, and so do `verdict` and `more_seeds`. The column `history` and the row labels are left out.
+    column. The column `history` and the row labels are left out.
     """
     import pandas as pd
     from prettytable import PrettyTable
@@ -163,7 +300,7 @@ def table(frame):
         frame = pd.DataFrame([asdict(frame)])
     made = PrettyTable(format=True)  # so that HTML, too, has its columns aligned
     for name in frame.columns:
-        if name not in {"history", "high", "more_seeds"}:
+        if name not in {"history", *INTERVALS.values()}:
             heading, cells, align = _column(frame, name)
             made.add_column(heading, cells, align)
     return made
@@ -227,15 +364,7 @@ def _cells(runs, within):
         yield dict(zip(within, values, strict=True)), group
 
 
-def _paired(values, setting, to, cell):
-    """Setting minus reference for each pair: (pairs,). values: a row per pair, a column per setting."""
-    two = values[[setting, to]].dropna(how="all")
-    inside = f" ({_spelled(cell)})" if cell else ""
-    if two.count().min() < 2:
-        raise LabError(
-            f"There are too few runs to compare {setting} with {to}{inside}: one run each cannot tell a difference "
-            "from luck, so record more seeds."
-        )
+def _refuse_single(two, setting, to, inside):
     for lacking, partner in ((setting, to), (to, setting)):
         alone = two.index[two[lacking].isna()]
         if len(alone):
@@ -244,35 +373,6 @@ def _paired(values, setting, to, cell):
                 f"These runs of {partner} have no partner among those of {lacking}{inside}: {pairs}; record the "
                 "missing runs, or leave these out."
             )
-    differences = (two[setting] - two[to]).to_numpy()
-    rounding = 1e-12 * np.abs(two.to_numpy()).max()  # far above that of a float, far below any accuracy
-    if np.ptp(differences) <= rounding:
-        if np.abs(differences).max() > rounding:
-            raise LabError(
-                f"{setting} and {to}{inside} differ by the same amount in all {len(two)} pairs, which leaves no luck "
-                "to measure the difference against: check that each run uses its seed, or record more seeds."
-            )
-        differences = np.zeros(len(two))
-    return differences
-
-
-def _t_test(differences, confidence):
-    """Student's paired t test. differences: (pairs,), all 0 or not all equal. `effect` is mean over spread."""
-    from scipy import stats
-
-    mean = float(differences.mean())
-    if not differences.any():
-        return {"pairs": len(differences), "difference": mean, "low": mean, "high": mean, "p": 1.0, "effect": 0.0}
-    test = stats.ttest_rel(differences, np.zeros(len(differences)))
-    interval = test.confidence_interval(confidence)
-    return {
-        "pairs": len(differences),
-        "difference": mean,
-        "low": float(interval.low),
-        "high": float(interval.high),
-        "p": float(test.pvalue),
-        "effect": abs(mean) / float(differences.std(ddof=1)),
-    }
 
 
 def _verdict(gain, p, alpha):
@@ -281,39 +381,24 @@ def _verdict(gain, p, alpha):
     return "better" if gain > 0 else "worse"
 
 
-def _more_pairs(effect, pairs, alpha):
-    """How many more pairs give the paired t test at level alpha a power of 80%: at least 1, infinite above 1000."""
-    from statsmodels.stats.power import TTestPower
-
-    # Only the tail on the side of the effect: the other adds nothing at 80%, but is often NaN in SciPy. This one is NaN
-    # at times where the power is close to 1, which the bisection takes for enough, as it should.
-    def power(more):
-        return TTestPower().power(effect, pairs + more, alpha / 2, alternative="larger")
-
-    candidates = range(1, MOST_SEEDS + 1)
-    found = bisect.bisect_left(candidates, POWER, key=power)
-    return float(candidates[found]) if found < MOST_SEEDS else math.inf
-
-
 def _column(frame, name):
     """Heading, cells as text, and alignment ("l" or "r") of one column of a table."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     metric = frame.attrs.get("metric", "accuracy")
-    if name == "low":
-        limits = zip(frame["low"], frame["high"], strict=True)
+    if name in INTERVALS:
+        limits = zip(frame[name], frame[INTERVALS[name]], strict=True)
+        none = "one run" if "verdict" not in frame else ""
         cells = [
-            "one run" if math.isnan(low) else f"[{_number(low, metric)}, {_number(high, metric)}]"
-            for low, high in limits
+            none if math.isnan(low) else f"[{_number(low, metric)}, {_number(high, metric)}]" for low, high in limits
         ]
-        return f"{100 * frame.attrs.get('confidence', CONFIDENCE):g}% interval", cells, "r"
-    if name == "verdict" and "more_seeds" in frame:
-        cells = zip(frame["verdict"], frame["more_seeds"], strict=True)
-        return name, [verdict if math.isnan(more) else f"{verdict} ({_seeds(more)})" for verdict, more in cells], "l"
-    heading = {"p_holm": "Holm p", "pairs": "seeds"}.get(name, str(name).replace("_", " "))
+        kind = "Welch's " if name == "welch_low" else ""
+        family = ", Holm" if frame.attrs.get("comparisons", 1) > 1 else ""
+        return f"{kind}{100 * frame.attrs.get('confidence', CONFIDENCE):g}% interval{family}", cells, "r"
+    heading = {"p_holm": "Holm p"}.get(name, str(name).replace("_", " "))
     if not is_numeric_dtype(frame[name]) or is_bool_dtype(frame[name]):
         return heading, [str(value) for value in frame[name]], "l"
-    kind = metric if name in {"mean", "sd", "difference"} else str(name)
+    kind = metric if name in {"mean", "sd", "difference", "resolvable"} else str(name)
     empty = frame[name].isna()
     return heading, ["" if no else _number(value, kind) for value, no in zip(frame[name], empty, strict=True)], "r"
 
@@ -326,12 +411,8 @@ def _number(value, kind):
         return "< 0.001" if value < 0.001 else f"{value:.3f}"
     if "seconds" in kind:
         return f"{value:z,.1f}"
-    if any(word in kind for word in ("accuracy", "loss", "error")):
-        return f"{value:z,.4f}"
+    if kind == "r":
+        return f"{value:z.2f}"
+    if any(word in kind for word in ("accuracy", "loss", "error", "entropy")):
+        return f"{value:.1e}" if 0 < abs(value) < 0.00005 else f"{value:z,.4f}"
     return f"{value:,.6g}"
-
-
-def _seeds(more):
-    if math.isinf(more):
-        return f"> {MOST_SEEDS} more seeds"
-    return f"{more:.0f} more seed{'s' if more > 1 else ''}"

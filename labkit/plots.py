@@ -16,7 +16,9 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000",
 )  # fmt: skip
 PALETTE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
-VERDICTS = (("better", GREEN, "^"), ("worse", VERMILION, "v"), ("not resolved", BLACK, "o"))  # colour, marker
+VERDICTS = (  # colour, marker
+    ("better", GREEN, "^"), ("worse", VERMILION, "v"), ("not resolved", BLACK, "o"), ("identical", BLACK, "|"),
+)  # fmt: skip
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DIAGNOSIS = (  # column of a diagnosis, title, scale, which layer stands for all of one depth
     ("spread", "spread of outputs over images", "log", "last"),
@@ -62,15 +64,29 @@ def row(columns, width=None, height=4):
 
 
 def describe(ax, sentence):
-    """Add a sentence of alternative text to the figure that `ax` belongs to."""
-    sentences = getattr(ax.figure, "labkit_alt", [])
-    if sentence not in sentences:
-        ax.figure.labkit_alt = [*sentences, sentence]
+    """Say in a sentence what `ax` shows, as alternative text of its figure, in place of the usual sentence.
+
+    Say what a reader is to see, not only what is drawn: which curve lies above which, where one turns. Several
+    sentences on one axes add up.
+    """
+    _alt(ax, "given", sentence)
+
+
+def _describe_as_usual(ax, sentence):
+    """The sentence of one of this module's plots, which `describe` replaces."""
+    _alt(ax, "usual", sentence)
+
+
+def _alt(ax, kind, sentence):
+    texts = ax.figure.__dict__.setdefault("labkit_alt", {}).setdefault(ax, {"given": [], "usual": []})[kind]
+    if sentence not in texts:
+        texts.append(sentence)
 
 
 def alt_text(figure):
     """The alternative text of a figure: what `describe` was given, else its titles and axis labels."""
-    if sentences := getattr(figure, "labkit_alt", None):
+    texts = [one["given"] or one["usual"] for one in getattr(figure, "labkit_alt", {}).values()]
+    if sentences := list(dict.fromkeys(sentence for some in texts for sentence in some)):
         return " ".join(sentences)
     parts = [", ".join(filter(None, (ax.get_title(), ax.get_xlabel(), ax.get_ylabel()))) for ax in figure.axes]
     return "Figure: " + ("; ".join(filter(None, parts)) or "no title or labels")
@@ -104,7 +120,7 @@ def digits(images, titles=None, columns=10, ax=None):
             ax.text(left + SIDE / 2, top - 1, str(titles[i]), ha="center", va="bottom", fontsize=10)
     ax.imshow(sheet, interpolation="nearest")
     ax.set_axis_off()
-    describe(ax, f"{len(images)} images of handwritten digits in {rows} row{'s' if rows > 1 else ''}.")
+    _describe_as_usual(ax, f"{len(images)} images of handwritten digits in {rows} row{'s' if rows > 1 else ''}.")
     return ax
 
 
@@ -113,13 +129,13 @@ def history(runs, metric="loss", ax=None):
 
     runs: a Keras History, its dict of lists, or a dict of label -> either, to compare several.
     metric: "loss", "accuracy" or any other key that was recorded.
-    The best epoch is the one with the lowest loss, or the highest value of any other metric.
+    The best epoch is the one with the lowest loss or cross-entropy, or the highest value of any other metric.
     Raises KeyError, naming the metrics there are, if `metric` was not recorded.
     """
     ax = ax or row(1)[0]
     named = _as_dict_of_histories(runs)
     several = len(named) > 1
-    best = min if "loss" in metric else max
+    best = min if "loss" in metric or "entropy" in metric else max
     for i, (label, curves) in enumerate(named.items()):
         if metric not in curves:
             raise KeyError(f"No metric {metric!r} was recorded; there are {', '.join(sorted(curves))}.")
@@ -139,7 +155,7 @@ def history(runs, metric="loss", ax=None):
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(fontsize="small")
     of = " of " + ", ".join(named) if several else ""
-    describe(ax, f"Line plot of training and validation {metric} against epoch{of}.")
+    _describe_as_usual(ax, f"Line plot of training and validation {metric} against epoch{of}.")
     return ax
 
 
@@ -160,7 +176,7 @@ def spread(values, name, ax=None):
     ax.locator_params(axis="x", nbins=5)  # numbers that lie close together are long
     ax.set_ylim(len(values) - 0.4, -0.6)  # the first row on top
     ax.grid(visible=False, axis="y")
-    describe(ax, f"Dots: {name} of each run of {', '.join(values)}; bars: their means.")
+    _describe_as_usual(ax, f"Dots: {name} of each run of {', '.join(values)}; bars: their means.")
     return ax
 
 
@@ -196,7 +212,7 @@ def intervals(comparisons, ax=None):
     ax.locator_params(axis="x", nbins=5)  # small differences have long numbers
     ax.grid(visible=False, axis="y")
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(VERDICTS), borderaxespad=0, fontsize="small")
-    describe(ax, f"Dots with bars: difference in {metric} and its interval, setting minus {minus}, for "
+    _describe_as_usual(ax, f"Dots with bars: difference in {metric} and its interval, setting minus {minus}, for "
                  f"{'; '.join(labels)}. A line marks no difference.")  # fmt: skip
     return ax
 
@@ -236,7 +252,7 @@ def diagnosis(diagnoses, axes=None):
         columns = min(4, max(1, 100 // (max(len(key.get_label()) for key in keys) + 6)))
         axes[0].figure.legend(handles=keys, loc="outside upper center", ncols=columns, fontsize="small")
     of = " of " + ", ".join(named) if several else ""
-    describe(axes[0], f"Small plots over the depth{of}: {'; '.join(title for _, title, _, _ in panels)}.")
+    _describe_as_usual(axes[0], f"Small plots over the depth{of}: {'; '.join(title for _, title, _, _ in panels)}.")
     return axes
 
 
@@ -368,7 +384,7 @@ def confusion(y_true, y_pred, ax=None):
     ax.set(xticks=range(10), yticks=range(10), xlabel="read as", ylabel="true digit")
     ax.grid(visible=False)
     ax.figure.colorbar(image, ax=ax, label="share of the true digit's images", shrink=0.8)
-    describe(ax, "Confusion matrix: a row for each true digit, a column for each digit it was read as.")
+    _describe_as_usual(ax, "Confusion matrix: a row for each true digit, a column for each digit it was read as.")
     return ax
 
 
@@ -391,11 +407,11 @@ def mistakes(images, y_true, probabilities, n=10, ax=None):
         ax = ax or row(1, height=1)[0]
         ax.text(0.5, 0.5, "no mistakes", ha="center", va="center")
         ax.set_axis_off()
-        describe(ax, "No mistakes to show.")
+        _describe_as_usual(ax, "No mistakes to show.")
         return ax
     titles = [f"{y_true[i]} read as {y_pred[i]}\n{probabilities[i, y_pred[i]]:.1%} sure" for i in wrong]
     ax = digits(np.asarray(images)[wrong], titles, columns=5, ax=ax)
-    describe(ax, "They are the mistakes of which the model was surest, with the true digit and its reading.")
+    _describe_as_usual(ax, "They are the mistakes of which the model was surest, with the true digit and its reading.")
     return ax
 
 

@@ -59,13 +59,50 @@ SLEEP = {
 def test_paired_t_test_of_students_sleep_data():
     # R's documentation of t.test prints t = -4.0621, df = 9, p = 0.002833, and -2.4598858 to -0.7001142 for the first
     # drug minus the second. Here it is the second minus the first.
-    (row,) = compare(study(**SLEEP)).itertuples()
-    assert (row.setting, row.reference, row.pairs, row.verdict) == ("BN", "plain", 10, "better")
+    (row,) = compare(study(**SLEEP), paired=True).itertuples()
+    assert (row.setting, row.reference, row.runs, row.verdict) == ("BN", "plain", 10, "better")
     assert row.difference == pytest.approx(1.58)
     assert (row.low, row.high) == pytest.approx((0.7001142, 2.4598858), abs=5e-8)
     assert row.p == pytest.approx(0.002833, abs=5e-7)
     assert row.p_holm == row.p
-    assert math.isnan(row.more_seeds)
+    assert row.r == pytest.approx(0.7951702, abs=5e-8), "R: cor(extra[group == 1], extra[group == 2])"
+    assert not hasattr(row, "welch_low"), "pairing helps here"
+
+
+def test_welchs_t_test_of_students_sleep_data():
+    # R's documentation of t.test prints t = -1.8608, df = 17.776, p = 0.07939, and -3.3654832 to 0.2054832.
+    (row,) = compare(study(**SLEEP)).itertuples()
+    assert row.verdict == "not resolved"
+    assert (row.low, row.high) == pytest.approx((-0.2054832, 3.3654832), abs=5e-8)
+    assert row.p == pytest.approx(0.07939, abs=5e-6)
+
+
+def test_the_smallest_resolvable_difference():
+    # Bloom (1995): the sum of the two quantiles times the standard error. By hand, for the paired sleep data: the error
+    # is 1.58 / 4.062128; the table of t has 2.262157 (two-sided 5%) and 0.883404 (one-sided 20%) for 9 degrees.
+    (row,) = compare(study(**SLEEP), paired=True).itertuples()
+    assert row.resolvable == pytest.approx((2.262157 + 0.883404) * 1.58 / 4.062128, rel=1e-5)
+
+
+def test_the_smallest_resolvable_difference_does_not_depend_on_the_one_found():
+    # So it is no power computed from the observed effect.
+    runs = study(plain=[1, 2, 4, 5], a=[1.5, 2.5, 4.5, 5.4], b=[11.5, 12.5, 14.5, 15.4])
+    a, b = compare(runs)["resolvable"]
+    assert a == pytest.approx(b, rel=1e-9)
+    same = study(plain=[1, 2, 4, 5], BN=[5, 4, 2, 1])  # a difference of 0 has a spread, too
+    assert compare(same)["resolvable"][0] == pytest.approx(
+        compare(study(plain=[1, 2, 4, 5], BN=[6, 5, 3, 2]))["resolvable"][0]
+    )
+
+
+def test_a_difference_of_the_resolvable_size_is_resolved_in_four_of_five_studies(rng):
+    seeds, trials, found = 10, 400, 0
+    spread = math.sqrt(2 / seeds)
+    truth = (stats.t.isf(0.025, 18) + stats.t.ppf(0.8, 18)) * spread
+    for _ in range(trials):
+        runs = study(plain=rng.normal(size=seeds), BN=truth + rng.normal(size=seeds))
+        found += compare(runs)["verdict"][0] == "better"
+    assert abs(found / trials - 0.8) < 3 * math.sqrt(0.8 * 0.2 / trials) + 0.01, "Bloom's formula is approximate"
 
 
 def test_summary_of_students_sleep_data():
@@ -88,7 +125,7 @@ def test_holm_correction_of_four_p_values():
     # Holm (1979). By hand, for 0.01, 0.04, 0.03, 0.005: sorted and times 4, 3, 2, 1 they are 0.02, 0.03, 0.06, 0.04;
     # and none may be smaller than the one before it, so the last becomes 0.06.
     settings = {name: with_p(p) for name, p in zip("abcd", (0.01, 0.04, 0.03, 0.005), strict=True)}
-    frame = compare(study(plain=[0, 0], **settings))
+    frame = compare(study(plain=[0, 0], **settings), paired=True)
     assert list(frame["p"]) == pytest.approx([0.01, 0.04, 0.03, 0.005])
     assert list(frame["p_holm"]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert list(frame["verdict"]) == ["better", "not resolved", "not resolved", "better"]
@@ -96,48 +133,61 @@ def test_holm_correction_of_four_p_values():
 
 def test_all_comparisons_of_a_call_are_one_family():
     runs = pd.concat([study(plain=[0, 0], a=with_p(p)).assign(hidden=p) for p in (0.02, 0.03)])
-    frame = compare(runs, within="hidden")
+    frame = compare(runs, within="hidden", paired=True)
     assert list(frame["p_holm"]) == pytest.approx([0.04, 0.04])
     assert list(frame["hidden"]) == [0.02, 0.03]
 
 
-def of_effect(effect, pairs):
-    """Differences with mean `effect` and standard deviation 1."""
-    values = np.arange(pairs) - (pairs - 1) / 2
-    return effect + values / values.std(ddof=1)
+def test_each_interval_has_the_level_at_which_holm_judges_its_row():
+    # The four p of above: levels 0.05 / 4 for 0.005 and 0.05 / 3 for 0.01; 0.03 > 0.05 / 2 stops it there.
+    settings = {name: with_p(p) for name, p in zip("abcd", (0.01, 0.04, 0.03, 0.005), strict=True)}
+    runs = study(plain=[0, 0], **settings)
+    frame = compare(runs, paired=True)
+    for row, level in zip(frame.itertuples(), (0.05 / 3, 0.05 / 2, 0.05 / 2, 0.05 / 4), strict=True):
+        half = stats.t.isf(level / 2, 1) * 1.0  # the standard error of {t - 1, t + 1} is 1
+        assert (row.low, row.high) == pytest.approx((row.difference - half, row.difference + half))
 
 
-@pytest.mark.parametrize(("effect", "in_all"), [(0.5, 34), (0.2, 199), (0.8, 15)])
-def test_more_seeds_by_cohens_power_analysis(effect, in_all):
-    # Pairs for 80% power at 5%, two-sided, as in G*Power (Faul et al. 2007) and R's pwr, which prints n = 33.36713 for
-    # an effect of 0.5 (Cohen 1988); likewise 198.15 and 14.30.
-    (row,) = compare(study(plain=[0] * 5, BN=of_effect(effect, 5))).itertuples()
-    assert (row.verdict, row.more_seeds) == ("not resolved", in_all - 5)
+def test_an_interval_holds_0_exactly_where_nothing_is_resolved(rng):
+    for paired in (False, True):
+        frame = compare(
+            random_study(rng, "abcdefgh", cells=tuple("vwxyz"), gain=0.4), to="a", within="hidden", paired=paired
+        )
+        holds_0 = (frame["low"] < 0) & (frame["high"] > 0)
+        assert set(frame["verdict"]) == {"better", "not resolved"}
+        assert list(holds_0) == list(frame["verdict"] == "not resolved")
 
 
-def test_more_seeds_of_several_comparisons_plans_for_their_share_of_the_level():
-    frame = compare(study(plain=[0] * 5, BN=of_effect(0.5, 5), dropout=of_effect(-0.5, 5)))
-    # An independent oracle: average the chance to pass over the chi-squared distribution of the spread.
-    more = int(frame["more_seeds"][0])
-    assert power_by_integration(0.5, 5 + more, 0.025) >= 0.8 > power_by_integration(0.5, 5 + more - 1, 0.025)
-    assert frame["more_seeds"][1] == more
+def test_what_is_identical_in_every_run_is_no_comparison():
+    # Holm (1979) would otherwise count rows that can never be significant, and hide one that is.
+    runs = study(plain=[0, 0], a=with_p(0.03), b=[0, 0], c=[0, 0])
+    frame = compare(runs, paired=True)
+    assert list(frame["verdict"]) == ["better", "identical", "identical"]
+    assert frame["p_holm"][0] == pytest.approx(0.03)
+    assert frame[["p", "p_holm", "low", "high", "resolvable"]].iloc[1:].isna().all(axis=None)
+    assert list(frame["difference"][1:]) == [0, 0]
+    assert frame.attrs["comparisons"] == 1
 
 
-def power_by_integration(effect, pairs, alpha):
-    freedom = pairs - 1
-    spread = np.sqrt(stats.chi2.ppf((np.arange(100_000) + 0.5) / 100_000, freedom) / freedom)
-    return stats.norm.sf(stats.t.isf(alpha / 2, freedom) * spread - effect * math.sqrt(pairs)).mean()
+def test_pairing_that_does_not_help_shows_welchs_interval_beside_it():
+    runs = study(plain=[1, 2, 3, 4], helped=[2.1, 3, 4.1, 5], hurt=[5, 4, 3, 2])
+    frame = compare(runs, paired=True).set_index("setting")
+    assert frame["r"]["helped"] > 0.9
+    assert frame["r"]["hurt"] == pytest.approx(-1)
+    assert math.isnan(frame["welch_low"]["helped"])
+    paired, welch = ((frame[high] - frame[low])["hurt"] for low, high in (("low", "high"), ("welch_low", "welch_high")))
+    assert paired > welch > 0
 
 
-def test_more_seeds_is_right_where_scipys_two_sided_power_is_nan():
-    frame = compare(study(plain=[0] * 2, **{f"s{i}": of_effect(5, 2) for i in range(9)}))
-    assert set(frame["verdict"]) == {"not resolved"}
-    assert set(frame["more_seeds"]) == {2}
-    assert power_by_integration(5, 4, 0.05 / 9) >= 0.8 > power_by_integration(5, 3, 0.05 / 9)
+def test_r_needs_three_pairs_that_vary():
+    assert math.isnan(compare(study(plain=[1, 2], BN=[3, 5]))["r"][0])
+    assert math.isnan(compare(study(plain=[1, 1, 1], BN=[3, 5, 6]))["r"][0])
 
 
-def test_more_seeds_is_infinite_above_a_thousand():
-    assert compare(study(plain=[0] * 5, BN=of_effect(0.01, 5)))["more_seeds"][0] == math.inf
+def test_independent_runs_may_differ_in_number():
+    (row,) = compare(RUNS.iloc[:-1]).itertuples()
+    assert row.runs == 2
+    assert row.p == pytest.approx(stats.ttest_ind([0.6, 0.8], [0.5, 0.6, 0.7], equal_var=False).pvalue)
 
 
 # Approval of the President's performance by 1600 Americans in two surveys (Agresti 1990, p. 350):
@@ -208,7 +258,10 @@ def test_a_shift_of_all_runs_changes_no_comparison(rng):
 def test_what_differs_between_seeds_only_is_no_spread(rng):
     runs = random_study(rng)
     moved = runs.assign(test_accuracy=runs["test_accuracy"] + 5 * runs["seed"])
-    pd.testing.assert_frame_equal(compare(runs, within="hidden"), compare(moved, within="hidden"))
+    paired = {"within": "hidden", "paired": True}
+    ignored = ["r", "welch_low", "welch_high"]  # what they share correlates them, and widens Welch's interval
+    one, other = (compare(frame, **paired).drop(columns=ignored, errors="ignore") for frame in (runs, moved))
+    pd.testing.assert_frame_equal(one, other)
 
 
 def test_exchanging_setting_and_reference_flips_the_sign(rng):
@@ -240,10 +293,10 @@ def test_rows_come_in_order_of_first_appearance(rng):
 def test_columns(rng):
     frame = compare(random_study(rng).assign(depth=1), within=["hidden", "depth"])
     assert list(frame.columns) == [
-        "hidden", "depth", "setting", "reference", "pairs", "difference", "low", "high", "p", "p_holm", "verdict",
-        "more_seeds",
+        "hidden", "depth", "setting", "reference", "runs", "difference", "low", "high", "p", "p_holm", "verdict", "r",
+        "resolvable",
     ]  # fmt: skip
-    assert frame.attrs == {"metric": "test_accuracy", "confidence": 0.95}
+    assert frame.attrs == {"metric": "test_accuracy", "confidence": 0.95, "comparisons": 4}
 
 
 def test_holm_keeps_the_order_and_only_adds(rng):
@@ -253,36 +306,29 @@ def test_holm_keeps_the_order_and_only_adds(rng):
     assert frame["p_holm"].max() <= 1
 
 
-@pytest.mark.parametrize("metric", ["test_loss", "seconds", "error_rate"])
+@pytest.mark.parametrize("metric", ["test_loss", "seconds", "error_rate", "test_cross_entropy"])
 def test_of_a_loss_less_is_better(metric):
     runs = study(**SLEEP).rename(columns={"test_accuracy": metric})
-    assert list(compare(runs, metric=metric)["verdict"]) == ["worse"]
-    assert list(compare(runs, metric=metric, higher_is_better=True)["verdict"]) == ["better"]
-    assert list(compare(study(**SLEEP), higher_is_better=False)["verdict"]) == ["worse"]
+    assert list(compare(runs, metric=metric, paired=True)["verdict"]) == ["worse"]
+    assert list(compare(runs, metric=metric, paired=True, higher_is_better=True)["verdict"]) == ["better"]
+    assert list(compare(study(**SLEEP), paired=True, higher_is_better=False)["verdict"]) == ["worse"]
 
 
 def test_confidence_sets_interval_and_verdict():
-    strict = compare(study(**SLEEP), confidence=0.999).iloc[0]  # p = 0.0028
+    strict = compare(study(**SLEEP), paired=True, confidence=0.999).iloc[0]  # p = 0.0028
     half = stats.t.isf(0.0005, 9) * 1.58 / 4.062128
     assert (strict["low"], strict["high"]) == pytest.approx((1.58 - half, 1.58 + half), rel=1e-5)
     assert strict["verdict"] == "not resolved"
-    assert strict["more_seeds"] > compare(study(**SLEEP), confidence=0.998).iloc[0]["more_seeds"] > 0
 
 
 def test_pairs_by_several_columns(rng):
     runs = random_study(rng, settings=("plain", "BN"), cells=("a", "b"))
-    assert compare(runs, pair=["hidden", "seed"])["pairs"][0] == 12
+    assert compare(runs, pair=["hidden", "seed"], paired=True)["runs"][0] == 12
 
 
-def test_equal_runs_differ_by_nothing():
-    (row,) = compare(study(plain=[0.5, 0.25], BN=[0.5, 0.25])).itertuples()
-    assert (row.difference, row.low, row.high, row.p, row.verdict) == (0, 0, 0, 1, "not resolved")
-    assert row.more_seeds == math.inf
-
-
-def test_rounding_is_no_spread():
+def test_rounding_is_no_difference():
     (row,) = compare(study(plain=[0.3, 0.6, 0.7], BN=[0.1 + 0.2, 0.6, 0.7])).itertuples()
-    assert (row.difference, row.p) == (0, 1)
+    assert (row.difference, row.verdict) == (0, "identical")
 
 
 def test_the_runs_are_left_as_they_were(rng):
@@ -296,7 +342,7 @@ def test_the_runs_are_left_as_they_were(rng):
 def test_none_is_a_setting():
     runs = study(**SLEEP).replace({"method": {"plain": None}})
     (row,) = compare(runs, to=None).itertuples()
-    assert (row.setting, row.reference, row.pairs) == ("BN", "None", 10)
+    assert (row.setting, row.reference, row.runs) == ("BN", "None", 10)
     rates = compare(RUNS.assign(rate=[0.1] * 3 + [None] * 3), by="rate", to=0.1)
     assert rates["setting"][0] == "None"
 
@@ -313,19 +359,20 @@ def test_summary_of_single_runs_has_no_spread():
 STUDIES = 300
 
 
-def test_intervals_cover_the_true_difference_as_often_as_they_say(rng):
-    # One call, so each study is a comparison; what belongs to the seed is the same in both settings.
-    seeds = 4
-    luck = rng.normal(size=(STUDIES, seeds))
-    values = {"plain": luck, "BN": luck + 0.3 + rng.normal(size=(STUDIES, seeds))}
-    rows = [
-        {"study": i, "method": method, "seed": seed, "test_accuracy": array[i, seed]}
-        for method, array in values.items()
-        for i, seed in np.ndindex(STUDIES, seeds)
-    ]
-    frame = compare(pd.DataFrame(rows), within="study")
-    covered = np.mean((frame["low"] < 0.3) & (frame["high"] > 0.3))
-    assert abs(covered - 0.95) < 3 * math.sqrt(0.95 * 0.05 / STUDIES)
+@pytest.mark.parametrize("paired", [False, True])
+def test_intervals_cover_the_true_difference_as_often_as_they_say(rng, paired):
+    # Each study is a call of its own, so its interval is not widened for others. With pairs, what belongs to the seed
+    # is the same in both settings.
+    seeds, covered = 4, 0
+    for _ in range(STUDIES):
+        luck = rng.normal(size=seeds)
+        other = luck if paired else rng.normal(size=seeds)
+        (row,) = compare(
+            study(plain=luck, BN=other + 0.3 + paired * rng.normal(size=seeds)), paired=paired
+        ).itertuples()
+        covered += row.low < 0.3 < row.high
+    assert covered / STUDIES > 0.95 - 3 * math.sqrt(0.95 * 0.05 / STUDIES)
+    assert covered < STUDIES
 
 
 def test_where_nothing_differs_few_studies_find_anything(rng):
@@ -358,12 +405,17 @@ RUNS = study(plain=[0.5, 0.6, 0.7], BN=[0.6, 0.8, 0.7])
         (RUNS, {"to": "GN"}, "No run has method GN.*there are plain, BN"),
         (RUNS.iloc[:3], {}, "All runs have method plain"),
         (RUNS, {"confidence": 95}, "between 0 and 1"),
-        (RUNS.iloc[:-1], {}, "These runs of plain have no partner among those of BN: seed 3; record"),
-        (RUNS.iloc[1:], {}, "These runs of BN have no partner among those of plain: seed 1; record"),
+        (RUNS.iloc[:-1], {"paired": True}, "These runs of plain have no partner among those of BN: seed 3; record"),
+        (RUNS.iloc[1:], {"paired": True}, "These runs of BN have no partner among those of plain: seed 1; record"),
         (RUNS.assign(depth=[1, 1, 1, 2, 2, 2]), {"within": "depth"}, "no run with depth 2, method plain"),
         (pd.concat([RUNS, RUNS.iloc[:1]]), {}, "2 runs have method plain, seed 1.*`within`"),
         (RUNS.assign(test_accuracy=[1, 2, math.nan, math.inf, 3, 4]), {}, "2 of 6 values of test_accuracy are not"),
-        (study(plain=[0.5, 0.6], BN=[0.6, 0.7]), {}, "BN and plain differ by the same amount in all 2 pairs"),
+        (
+            study(plain=[0.5, 0.6], BN=[0.6, 0.7]),
+            {"paired": True},
+            "BN and plain differ by the same amount in all 2 runs",
+        ),
+        (study(plain=[0.5, 0.5], BN=[0.6, 0.6]), {}, "BN and plain differ by the same amount in all 2 runs"),
     ],
 )
 def test_compare_refuses(runs, options, message):
@@ -377,7 +429,7 @@ def test_compare_refuses(runs, options, message):
 def test_a_refusal_says_where():
     runs = pd.concat([RUNS.assign(hidden=32), RUNS.iloc[:-1].assign(hidden=64)])
     with pytest.raises(LabError, match=r"of BN \(hidden 64\): seed 3;"):
-        compare(runs, within="hidden")
+        compare(runs, within="hidden", paired=True)
 
 
 def test_summary_refuses_what_is_not_finite():
@@ -411,31 +463,43 @@ COMPARISONS = pd.DataFrame(
         "hidden": ["<32>", "64", "128"],
         "setting": "BN",
         "reference": "plain",
-        "pairs": [5, 5, 1200],
-        "difference": [0.00123, -0.04, -0.00001],
-        "low": [-0.00123, -0.05, -0.1],
-        "high": [0.0034, -0.03, 0.1],
-        "p": [0.0044, 0.00001, 1.0],
-        "p_holm": [0.0088, 0.00003, 1.0],
-        "verdict": ["not resolved", "worse", "not resolved"],
-        "more_seeds": [1, math.nan, math.inf],
+        "runs": [5, 5, 1200],
+        "difference": [0.00123, -0.04, 0.0],
+        "low": [-0.00123, -0.05, math.nan],
+        "high": [0.0034, -0.03, math.nan],
+        "p": [0.0044, 0.00001, math.nan],
+        "p_holm": [0.0088, 0.00003, math.nan],
+        "verdict": ["not resolved", "worse", "identical"],
+        "r": [-0.123, 0.5, math.nan],
+        "resolvable": [0.00004, 0.03, math.nan],
     }
 )
+COMPARISONS.attrs["comparisons"] = 2
 
 
 def test_table_of_comparisons_as_text():
     assert str(evidence.table(COMPARISONS.drop(columns=["reference", "p_holm"]))).splitlines() == [
-        "+--------+---------+-------+------------+--------------------+---------+----------------------------------+",
-        "| hidden | setting | seeds | difference |       95% interval |       p | verdict                          |",
-        "+--------+---------+-------+------------+--------------------+---------+----------------------------------+",
-        "| <32>   | BN      |     5 |     0.0012 |  [-0.0012, 0.0034] |   0.004 | not resolved (1 more seed)       |",
-        "| 64     | BN      |     5 |    -0.0400 | [-0.0500, -0.0300] | < 0.001 | worse                            |",
-        "| 128    | BN      | 1,200 |     0.0000 |  [-0.1000, 0.1000] |   1.000 | not resolved (> 1000 more seeds) |",
-        "+--------+---------+-------+------------+--------------------+---------+----------------------------------+",
+        "+--------+---------+-------+------------+--------------------+---------+--------------+-------+------------+",
+        "| hidden | setting |  runs | difference | 95% interval, Holm |       p | verdict      |     r | resolvable |",
+        "+--------+---------+-------+------------+--------------------+---------+--------------+-------+------------+",
+        "| <32>   | BN      |     5 |     0.0012 |  [-0.0012, 0.0034] |   0.004 | not resolved | -0.12 |    4.0e-05 |",
+        "| 64     | BN      |     5 |    -0.0400 | [-0.0500, -0.0300] | < 0.001 | worse        |  0.50 |     0.0300 |",
+        "| 128    | BN      | 1,200 |     0.0000 |                    |         | identical    |       |            |",
+        "+--------+---------+-------+------------+--------------------+---------+--------------+-------+------------+",
     ]
     assert evidence.table(COMPARISONS).field_names == [
-        "hidden", "setting", "reference", "seeds", "difference", "95% interval", "p", "Holm p", "verdict",
+        "hidden", "setting", "reference", "runs", "difference", "95% interval, Holm", "p", "Holm p", "verdict", "r",
+        "resolvable",
     ]  # fmt: skip
+
+
+def test_table_with_welchs_interval_beside_the_paired_one():
+    frame = compare(study(plain=[1, 2, 3, 4], helped=[2.1, 3, 4.1, 5], hurt=[5, 4, 3, 2]), paired=True)
+    made = evidence.table(frame)
+    assert "Welch's 95% interval, Holm" in made.field_names
+    welch = [row[-1] for row in made.rows]
+    assert welch[0] == ""
+    assert welch[1].startswith("[")
 
 
 def test_table_as_html_is_escaped_and_aligned():
@@ -476,7 +540,7 @@ def test_table_of_a_summary():
 
 def test_table_has_the_digits_of_the_metric_and_the_level_of_the_interval():
     runs = study(plain=[1, 2, 4], BN=[11, 12, 15]).rename(columns={"test_accuracy": "seconds"})
-    made = evidence.table(compare(runs, metric="seconds", confidence=0.9))
+    made = evidence.table(compare(runs, metric="seconds", confidence=0.9, paired=True))
     assert made.get_csv_string().splitlines()[1].startswith('BN,plain,3,10.3,"[9.4, 11.3]"')
     assert "90% interval" in made.field_names
 

@@ -114,13 +114,24 @@ def test_few_outputs_go_uncompared_and_each_says_why(lab):
 
 
 def test_figures_have_alt_text(lab):
+    texts = []
     for cell in code_cells(lab):
         for output in cell.outputs:
-            if "image/png" in output.get("data", {}):
-                alt = output.metadata.get("image/png", {}).get("alt", "")
+            assert "image/png" not in output.get("data", {}), f"{cell.id}: no reader of JupyterLab gets its text"
+            for alt in re.findall(r'<img alt="([^"]*)"', output.get("data", {}).get("text/html", "")):
+                texts.append(alt)
                 assert len(alt) > 20, cell.id
                 assert not MEASURED.search(alt), cell.id
                 assert "no title or labels" not in alt, cell.id
+    assert len(texts) == len(set(texts)), "each figure shows something of its own"
+
+
+def test_a_page_of_a_lab_misses_no_alt_text(path, caplog):
+    from nbconvert import HTMLExporter
+
+    page, _ = HTMLExporter(template_name="lab").from_filename(str(path))
+    assert "No description has been provided" not in page
+    assert "lternative text is missing" not in caplog.text
 
 
 def test_no_measured_numbers_in_prose(lab):

@@ -1,4 +1,5 @@
 import inspect
+import re
 import subprocess
 import sys
 
@@ -211,10 +212,40 @@ def execute(source, **environment):
     return notebook.cells[0].outputs
 
 
-def test_a_notebook_stores_the_alt_text():
-    (output,) = execute("from labkit import plots\nplots.use_style()\nplots.digits([[0] * 784]);")
-    assert output["data"]["text/plain"] == "1 images of handwritten digits in 1 row."
-    assert output["metadata"]["image/png"]["alt"] == output["data"]["text/plain"]
+def test_describe_replaces_the_usual_sentence_of_its_axes_alone():
+    axes = plots.row(2)
+    for ax in axes:
+        plots.digits(np.zeros((2, 784)), ax=ax)
+    plots.describe(axes[0], "Two weights.")
+    plots.describe(axes[0], "Both are grey.")
+    plots.describe(axes[0], "Both are grey.")
+    assert plots.alt_text(axes[0].figure) == "Two weights. Both are grey. 2 images of handwritten digits in 1 row."
+
+
+FIGURE = """
+from labkit import plots
+plots.use_style()
+ax = plots.digits([[0] * 784])
+plots.describe(ax, 'A "box" & <nothing>.')
+"""
+
+
+def test_a_notebook_shows_a_figure_once_as_html_with_its_alt_text():
+    (output,) = execute(FIGURE)
+    assert set(output["data"]) == {"text/html", "text/plain"}, "not as image/png, too: files would double in size"
+    assert output["data"]["text/plain"] == 'A "box" & <nothing>.'
+    assert 'alt="A &quot;box&quot; &amp; &lt;nothing&gt;."' in output["data"]["text/html"]
+
+
+def test_nbconverts_page_has_the_alt_text_and_misses_none(caplog):
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(FIGURE, outputs=execute(FIGURE))])
+    page, _ = HTMLExporter(template_name="lab").from_notebook_node(notebook)
+    assert re.search(r"<img[^>]*alt=['\"]A (&quot;|\")box(&quot;|\") &amp; &lt;nothing&gt;", page)
+    assert "No description has been provided" not in page
+    assert "lternative text is missing" not in caplog.text
 
 
 LIVE = """
@@ -232,11 +263,11 @@ LAST_LINE
 
 def test_the_live_plot_redraws_one_figure_and_clears_it():
     outputs = execute(LIVE.replace("LAST_LINE", ""), LABKIT_LIVE="1")
-    drawn = [output for output in outputs if "image/png" in output.get("data", {})]
+    drawn = [output for output in outputs if "<img" in output.get("data", {}).get("text/html", "")]
     assert len(drawn) == 1, "redrawn in its place, not drawn three times"
     assert "True 3" in "".join(output.get("text", "") for output in outputs)
     cleared = execute(LIVE.replace("LAST_LINE", "callback.on_train_end()"), LABKIT_LIVE="1")
-    assert not [output for output in cleared if "image/png" in output.get("data", {})]
+    assert not [output for output in cleared if "text/html" in output.get("data", {})]
 
 
 def test_the_live_plot_can_be_quiet():
