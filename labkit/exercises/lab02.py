@@ -4,9 +4,22 @@ import math
 
 import numpy as np
 
-from labkit.exercises.core import WrongAnswer, call, exercise, number, number_exercise, prediction, several
+from labkit.exercises.core import (
+    Right,
+    Wrong,
+    WrongAnswer,
+    apart,
+    call,
+    exercise,
+    first_difference,
+    number,
+    number_exercise,
+    prediction,
+    several,
+)
 
-prediction("02.gap", "how many points lie between training and validation accuracy?", low=-10, high=90, unit=" points")
+# A network that guesses still reads a tenth of the images, so the gap is at most 90 points.
+prediction("02.gap", "how many points lie between training and validation accuracy?", low=1, high=90, unit=" points")
 prediction("02.nine", "by how many points does BN + dropout raise the test accuracy?", low=-10, high=10, unit=" points")
 
 
@@ -16,13 +29,16 @@ prediction("02.nine", "by how many points does BN + dropout raise the test accur
         "How far is 0.0489 above 0.0381? And what part of 0.0381 is that?",
         "100 * (0.0489 - 0.0381) / 0.0381",
     ],
-    solution="100 * (0.0489 / 0.0381 - 1), which is about 28: the loss rose while the accuracy stood still.",
+    solution="""
+# About 28. In the same epochs the validation accuracy of source B's network hardly moved: from 0.9889 to 0.9894.
+answer = 100 * (0.0489 / 0.0381 - 1)
+""",
 )
 def rise(answer):
     """By how many percent does a loss rise from 0.0381 to 0.0489?"""
     value = number(answer)
     if math.isclose(value, 28.35, abs_tol=0.4):
-        return None
+        return Right()
     complaints = {
         0.2835: "as a share that is right; in percent it is a hundred times as much.",
         22.09: "you divided by the loss at the end. It rises *from* the best: divide by 0.0381.",
@@ -32,9 +48,9 @@ def rise(answer):
         588.7: "that compares validation with training. Compare validation at the end with its best.",
     }
     for mistake, complaint in complaints.items():
-        if math.isclose(value, mistake, rel_tol=0.012):
-            return complaint
-    return "take the difference of the two validation losses, divide it by the smaller one, and multiply by 100."
+        if math.isclose(value, mistake, rel_tol=0.02):
+            return Wrong(complaint)
+    return Wrong("take the difference of the two validation losses, divide it by the smaller one, and multiply by 100.")
 
 
 @exercise(
@@ -51,32 +67,41 @@ def penalty(kernels, l2):
 def penalty(answer):
     """A function: lambda times the sum of all squared weights of a list of kernels."""
     kernels = [np.array([[1.0, -2.0], [0.5, 0.0]]), np.array([[3.0], [-1.0]])]
-    squares, values = 15.25, [1.0, -2.0, 0.5, 0.0, 3.0, -1.0]
-    one = number(call(answer, kernels[:1], 0.1))
-    given = [number(call(answer, kernels, l2)) for l2 in (0.1, 0.003)]
+    cases = ((kernels, 0.1), (kernels, 0.003), (kernels[:1], 0.1))
+    given = [number(call(answer, *case)) for case in cases]
+    right = [l2 * sum((kernel**2).sum() for kernel in some) for some, l2 in cases]
+    at = first_difference(given, right)
+    if at is None:
+        return Right()
 
-    def same(factor):
-        return np.allclose(given, [factor * 0.1, factor * 0.003])
+    def same(formula):
+        weights = np.array([1, -2, 0.5, 0, 3, -1])
+        return first_difference(given[:2], [formula(weights, l2) for _, l2 in cases[:2]]) is None
 
-    if same(squares) and math.isclose(one, 0.525):
-        return None
-    if same(squares / 2):
-        return "that is half of it. Some books put a factor 1/2 there; the formula above and Keras do not."
-    if same(sum(map(abs, values))):
-        return "you added the sizes of the weights, not their squares. That is the L1 penalty."
-    if same(math.sqrt(squares)):
-        return "that is lambda times the root of the sum: leave the root out."
-    if same(sum(values) ** 2):
-        return "you added first and squared then, so weights of different sign cancel. Square each weight first."
-    if same(squares / 6):
-        return "that is the mean of the squares. Keras adds them up."
-    if same(10.0):
-        return "you took only the last kernel."
-    if same(5.25):
-        return "you took only the first kernel: add over all of them."
-    if np.allclose(given, squares):
-        return "you left lambda out."
-    return f"for kernels whose squares add up to 15.25, and lambda = 0.1, it gives {given[0]:.4g} instead of 1.525."
+    complaints = (
+        (lambda w, l2: l2 * (w**2).sum() / 2,
+         "that is half of it. Some books put a factor 1/2 there; the formula above and Keras do not."),
+        (lambda w, l2: l2 * abs(w).sum(),
+         "you added the sizes of the weights, not their squares. That is the L1 penalty."),
+        (lambda w, l2: l2 * np.sqrt((w**2).sum()), "that is lambda times the root of the sum: leave the root out."),
+        (lambda w, l2: l2 * w.sum() ** 2,
+         "you added first and squared then, so weights of different sign cancel. Square each weight first."),
+        (lambda w, l2: l2 * (w**2).mean(), "that is the mean of the squares. Keras adds them up."),
+        (lambda w, l2: l2 * (w[4:] ** 2).sum(), "you took only the last kernel."),
+        (lambda w, l2: l2 * (w[:4] ** 2).sum(), "you took only the first kernel: add over all of them."),
+        (lambda w, l2: (w**2).sum(), "you left lambda out."),
+        (lambda w, l2: ((l2 * w) ** 2).sum(), "lambda is in it twice: multiply once, by lambda itself."),
+    )  # fmt: skip
+    for formula, complaint in complaints:
+        if same(formula):
+            return Wrong(complaint)
+    some, l2 = cases[at]
+    squares = right[at] / l2
+    yours, wanted = apart(given[at], right[at])
+    of = "one kernel" if len(some) == 1 else f"{len(some)} kernels"
+    return Wrong(
+        f"for {of} with squares that add up to {squares:g}, and lambda = {l2}, it gives {yours}; it should be {wanted}."
+    )
 
 
 number_exercise(
@@ -84,7 +109,7 @@ number_exercise(
     question="A unit puts out 3. What comes out of Dropout(0.25) in training, if the unit is not switched off?",
     right=4,
     wrong={
-        3: "then the mean over many units would drop by a quarter. Look at the colours of the two pictures.",
+        3: "then the mean over many units would drop by a quarter. Look at the colours in the pictures.",
         2.25: "that is 3 * 0.75, which makes it smaller still. The survivors have to stand in for the others.",
         12: "you divided by the rate. The survivors' share is 1 - 0.25.",
         0: "that is what comes out of a unit that is switched off.",
@@ -96,7 +121,10 @@ number_exercise(
         "Of four units, three survive. Together they should amount to what four amounted to.",
         "Each survivor is divided by 1 - 0.25.",
     ],
-    solution="4 = 3 / (1 - 0.25). The mean over many units stays the same, so nothing has to change at inference.",
+    solution="""
+# 4. The mean over many units stays the same, so nothing has to change at inference.
+answer = 3 / (1 - 0.25)
+""",
 )
 
 
@@ -115,25 +143,27 @@ def moving(answer):
     """A function: the moving mean after some batches that all have mean 5, from 0."""
     cases = ((0, 0.99), (1, 0.99), (100, 0.99), (8, 0.9))
     given = [number(call(answer, *case)) for case in cases]
-
-    def same(formula):
-        return np.allclose(given, [formula(batches, momentum) for batches, momentum in cases], atol=1e-6)
-
-    if same(lambda n, m: 5 * (1 - m**n)):
-        return None
-    if same(lambda n, m: 5 * m**n):
-        return "that shrinks. It is the distance that is still to go: subtract it from 5."
-    if same(lambda n, m: 5 * (1 - (1 - m) ** n)):
-        return "you took the two factors the wrong way round: the old average is kept times the momentum."
-    if same(lambda n, m: 5 * (1 - m) * n):
-        return "you added the same step each time. But the steps get shorter, as the average comes closer to 5."
-    if same(lambda n, m: 1 - m**n):
-        return "right, for batches with mean 1. Here they have mean 5."
-    if same(lambda n, m: 5 * (1 - 0.99**n)):
-        return "it is right for a momentum of 0.99 only. Use the argument."
-    if same(lambda n, m: 5):
-        return "that is where it arrives in the end. After one batch it is still close to 0."
-    return f"after 1 batch with momentum 0.99 it should be 0.05; yours gives {given[1]:.4g}."
+    right = [5 * (1 - momentum**batches) for batches, momentum in cases]
+    at = first_difference(given, right)
+    if at is None:
+        return Right()
+    complaints = (
+        (lambda n, m: 5 * m**n, "that shrinks. It is the distance that is still to go: subtract it from 5."),
+        (lambda n, m: 5 * (1 - (1 - m) ** n),
+         "you took the two factors the wrong way round: the old average is kept times the momentum."),
+        (lambda n, m: 5 * (1 - m) * n,
+         "you added the same step each time. But the steps get shorter, as the average comes closer to 5."),
+        (lambda n, m: 1 - m**n, "right, for batches with mean 1. Here they have mean 5."),
+        (lambda n, m: 5 * (1 - 0.99**n), "it is right for a momentum of 0.99 only. Use the argument."),
+        (lambda n, m: 5, "that is where it arrives in the end. After one batch it is still close to 0."),
+    )  # fmt: skip
+    for formula, complaint in complaints:
+        if first_difference(given, [formula(*case) for case in cases]) is None:
+            return Wrong(complaint)
+    batches, momentum = cases[at]
+    yours, wanted = apart(given[at], right[at])
+    after = f"{batches} batch{'' if batches == 1 else 'es'}"
+    return Wrong(f"after {after} with momentum {momentum} it gives {yours}; it should be {wanted}.")
 
 
 @exercise(
@@ -142,15 +172,18 @@ def moving(answer):
         "Gamma and beta: two for each of 256 + 64 units. They come on top of the 218,058.",
         "The moving averages: two for each of 256 + 64 units, too. They are not trained.",
     ],
-    solution="(218698, 640). 218,058 + 2 * 320 are trainable, 2 * 320 are not; 219,338 in all, as source E reports.",
+    solution="""
+# (218698, 640): gamma and beta are trained, two averages are not. 219,338 in all, as source E reports.
+answer = (218_058 + 2 * (256 + 64), 2 * (256 + 64))
+""",
 )
 def count(answer):
     """Trainable and non-trainable parameters of 784-256-64-10 with two batch normalizations."""
     trainable, rest = several(answer, 2)
     if (trainable, rest) == (218_698, 640):
-        return None
+        return Right()
     if (trainable, rest) == (640, 218_698):
-        return "right numbers, wrong order: the trainable ones come first."
+        return Wrong("right numbers, wrong order: the trainable ones come first.")
     complaints = {
         219_338: "that is all of them. Which of them are not trained?",
         218_058: "gamma and beta are trained as well: they come on top.",
@@ -158,14 +191,17 @@ def count(answer):
         218_718: "the output layer is not normalized: leave its ten units out.",
     }
     if trainable != 218_698:
-        return complaints.get(trainable, "trainable: 218,058 and two more for each of the 256 + 64 normalized units.")
+        otherwise = "trainable: 218,058 and two more for each of the 256 + 64 normalized units."
+        return Wrong(complaints.get(trainable, otherwise))
     complaints = {
         320: "the first is right. There are two moving averages for each unit: of mean and of variance.",
         1_280: "the first is right. Of four numbers a unit, two are trained. How many are left?",
         0: "the first is right. Two moving averages for each unit are watched, not trained.",
         660: "the first is right. The output layer is not normalized.",
     }
-    return complaints.get(rest, "the first is right. Not trained are two numbers for each of the 256 + 64 units.")
+    return Wrong(
+        complaints.get(rest, "the first is right. Not trained are two numbers for each of the 256 + 64 units.")
+    )
 
 
 @exercise(
@@ -187,9 +223,7 @@ def paired_t(answer):
         ([0.5, 0.8, 0.7, 0.9, 0.2], [0.4, 0.9, 0.6, 0.7, 0.1]),
     ]
     given = [number(call(answer, *pair)) for pair in pairs]
-
-    def same(formula):
-        return np.allclose(given, [formula(np.array(a), np.array(b)) for a, b in pairs], rtol=1e-6)
+    arrays = [(np.array(first), np.array(second)) for first, second in pairs]
 
     def t(a, b, ddof=1):
         d = b - a
@@ -198,21 +232,27 @@ def paired_t(answer):
     def unpaired(a, b):
         return (b.mean() - a.mean()) / np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a))
 
+    right = [t(*pair) for pair in arrays]
+    at = first_difference(given, right)
+    if at is None:
+        return Right()
     complaints = (
         (lambda a, b: -t(a, b), "the sign is wrong: second minus first is asked for."),
+        (lambda a, b: abs(t(a, b)), "you dropped the sign. Where the second is worse, t is negative."),
         (lambda a, b: t(a, b, 0), "the spread of few numbers needs `ddof=1`: divide by n - 1, not by n."),
         (lambda a, b: (b - a).mean(), "that is the mean difference. Divide it by its standard error."),
         (lambda a, b: t(a, b) / np.sqrt(len(a)), "you divided by the spread of the differences. The spread of their "
                                                  "*mean* is smaller by the root of n."),
-        (unpaired, "you compared the two lists as if they were not paired. Subtract seed by seed first."),
+        (lambda a, b: t(a, b) / np.sqrt(len(a)) * 2, "the root of n is 2 for four pairs only: use the length."),
+        (unpaired, "you compared the two lists as if they were independent. Subtract pair by pair first."),
         (lambda a, b: (b - a).std(ddof=1) / np.sqrt(len(a)), "that is the standard error. Divide the mean by it."),
     )  # fmt: skip
-    if same(t):
-        return None
     for formula, complaint in complaints:
-        if same(formula):
-            return complaint
-    return f"for differences of 0.02, 0.01, 0.03 and 0.01 it gives {given[0]:.4g}; t is 3.66."
+        if first_difference(given, [formula(*pair) for pair in arrays]) is None:
+            return Wrong(complaint)
+    yours, wanted = apart(given[at], right[at])
+    differences = ", ".join(f"{d:.2f}" for d in arrays[at][1] - arrays[at][0])
+    return Wrong(f"for differences of {differences} it gives {yours}; t is {wanted}.")
 
 
 @exercise(
@@ -221,13 +261,16 @@ def paired_t(answer):
         "How likely is it that a single comparison does not look resolved? And that none of twenty does?",
         "None of twenty: 0.95**20. At least one is the opposite.",
     ],
-    solution="1 - 0.95**20, about 0.64: more likely than not. One expected discovery does not make one certain.",
+    solution="""
+# About 0.64: more likely than not. One discovery is what to expect, but that does not make it certain.
+answer = 1 - 0.95**20
+""",
 )
 def luck(answer):
     """The chance that at least one of twenty idle recipes looks resolved at 1 in 20."""
     value = number(answer)
     if math.isclose(value, 1 - 0.95**20, abs_tol=0.006):
-        return None
+        return Right()
     complaints = {
         0.05: "that is the chance of a single comparison. There are twenty.",
         0.3585: "that is the chance that none of them does. The opposite is asked for.",
@@ -236,12 +279,12 @@ def luck(answer):
     }
     for mistake, complaint in complaints.items():
         if math.isclose(value, mistake, rel_tol=0.01):
-            return complaint
+            return Wrong(complaint)
     if value in (1, 20):
-        return "you added the chances. One is what you should *expect*; but it can be none, or three."
+        return Wrong("you added the chances. One is what you should *expect*; but it can be none, or three.")
     if value < 0.05:
-        return "more comparisons make a false discovery more likely, not less."
-    return "take the chance that a comparison stays quiet, 0.95, to the power of twenty; then the opposite."
+        return Wrong("more comparisons make a false discovery more likely, not less.")
+    return Wrong("take the chance that a comparison stays quiet, 0.95, to the power of twenty; then the opposite.")
 
 
 ARRAYS = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
@@ -253,27 +296,39 @@ ARRAYS = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
         "[0] and [1] belong to the Dense layer. Which arrays does the normalization after it hold, in which order?",
         "Gamma, beta, moving_mean, moving_variance: they are [2], [3], [4] and [5].",
     ],
-    solution='("gamma", "moving_mean"): one scale and one average for each unit. No weight at all was in the picture.',
+    solution="""
+# One scale and one average for each unit: of the three arrays, only [0] holds weights between units.
+answer = ("gamma", "moving_mean")
+""",
 )
 def arrays(answer):
     """What are [2] and [4] of a normalized network's arrays?"""
-    if isinstance(answer, str) or not hasattr(answer, "__len__") or len(answer) != 2:
-        raise WrongAnswer('the answer is two words, such as ("kernel", "bias").')
-    words = tuple(str(word).strip().lower().replace(" ", "_") for word in answer)
-    if words == ("gamma", "moving_mean"):
-        return None
+    words = _words(answer)
+    if words == ["gamma", "moving_mean"]:
+        return Right()
     for word in words:
         if word not in ARRAYS:
-            return f"{word!r} is none of the words: {', '.join(ARRAYS)}."
-    if words == ("moving_mean", "gamma"):
-        return "right words, wrong order: [2] first."
-    if words == ("kernel", "kernel"):
-        return "that is what source E thought. The shapes above have one dimension each, and a kernel has two."
+            return Wrong(f"{word!r} is none of the words: {', '.join(ARRAYS)}.")
+    if words == ["moving_mean", "gamma"]:
+        return Wrong("right words, wrong order: [2] first.")
+    if words == ["kernel", "kernel"]:
+        return Wrong("without normalization they would be. The shapes above have one dimension each; a kernel has two.")
     if words[0] != "gamma":
-        return "[2] is the first array of the normalization. It has one number for each unit. Which is trained first?"
+        return Wrong(
+            "[2] is the first of the four arrays of the normalization. It has one number for each unit. Which is it?"
+        )
     if words[1] == "beta":
-        return "[2] is right. Beta is [3]."
-    return "[2] is right. After gamma and beta come the two arrays that are not trained. Which one is first?"
+        return Wrong("[2] is right. Beta is [3].")
+    return Wrong("[2] is right. After gamma and beta come the two arrays that are not trained. Which one is first?")
+
+
+def _words(answer):
+    """The two words of an answer, in the spelling of ARRAYS. Raises WrongAnswer where it is not two words in order."""
+    if isinstance(answer, str):
+        answer = answer.split(",")
+    if isinstance(answer, (list, tuple, np.ndarray)) and len(answer) == 2:
+        return ["_".join(str(word).lower().replace("-", " ").replace("_", " ").split()) for word in answer]
+    raise WrongAnswer('the answer is two words in order, such as ("kernel", "bias").')
 
 
 @exercise(
@@ -282,24 +337,27 @@ def arrays(answer):
         "Each Dense layer has two arrays, each normalization four.",
         "Dense: 0 and 1. Normalization: 2 to 5. The next Dense layer begins at 6.",
     ],
-    solution="(0, 6, 12). Without counting: [i for i, w in enumerate(model.get_weights()) if w.ndim == 2].",
+    solution="""
+# (0, 6, 12), found without counting: of all arrays, only kernels have two dimensions.
+answer = [i for i, array in enumerate(normalized.get_weights()) if array.ndim == 2]
+""",
 )
 def positions(answer):
     """The positions of the three kernels in get_weights() of a normalized network."""
     given = tuple(several(answer, 3))
     if given == (0, 6, 12):
-        return None
+        return Right()
     if given == (0, 2, 4):
-        return "that is right without normalization. Each normalization puts four arrays in between."
+        return Wrong("that is right without normalization. Each normalization puts four arrays in between.")
     if given == (0, 4, 8):
-        return "you counted two arrays for each normalization. It has four: two are trained, two are averages."
+        return Wrong("you counted two arrays for each normalization. It has four: two are trained, two are averages.")
     if given == (1, 7, 13):
-        return "these are the biases; or did you count from 1?"
+        return Wrong("these are the biases; or did you count from 1?")
     if given == (0, 5, 10):
-        return "between two kernels are a bias and four arrays of the normalization: six steps."
+        return Wrong("between two kernels are a bias and four arrays of the normalization: six steps.")
     if sorted(given) == [0, 6, 12]:
-        return "right positions; give them in order."
-    return "count two arrays for each Dense layer and four for each normalization, from 0 on."
+        return Wrong("right positions; give them in order.")
+    return Wrong("count two arrays for each Dense layer and four for each normalization, from 0 on.")
 
 
 number_exercise(
@@ -316,5 +374,8 @@ number_exercise(
     },
     otherwise="call the counts a and b: a + b = 40, and b - a = 12.",
     hints=["Both right and both wrong cancel in the difference: b - a = 9,812 - 9,800.", "a + b = 40, b - a = 12."],
-    solution="26. Only A reads 14: 26 + 14 = 40 and 26 - 14 = 12. A fair coin is that lopsided every now and then.",
+    solution="""
+# b - a = 12 and a + b = 40, so b is half of 52. Only A reads 14. A fair coin is that lopsided every now and then.
+answer = (40 + 9_812 - 9_800) / 2
+""",
 )
