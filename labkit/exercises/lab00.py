@@ -14,5 +14,5 @@ number_exercise(
     },
     otherwise="multiply rows by columns.",
     hints=["An image is a square of 28 rows with 28 pixels each.", "28 * 28, please."],
-    solution="784 = 28 * 28.",
+    solution="answer = 28 * 28  # 784: each of the 28 rows has 28 pixels",
 )
