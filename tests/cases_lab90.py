@@ -19,11 +19,11 @@ CASES = {
         [10, 10.0],
         [
             (1, "9,421"),
-            (100, "whole percentage point"),
+            (100, "second digit"),
             (5, "up as well as down"),
             (9, "one end belongs"),
             (11, "only one of the two ends"),
-            (20, "a tenth of a percentage point"),
+            (20, "a thousandth, is how many"),
             (1000, "a thousandth of the images"),
             (7, "From which count on"),
         ],

@@ -22,28 +22,28 @@ number_exercise(
         "The formula is above: t * s * sqrt(1 + 1/n). Which of the three numbers are given?",
         "t = 2.776, s = 0.002, n = 5. The square root of 1.2 is a little less than 1.1.",
     ],
-    solution="2.776 * 0.002 * (1 + 1 / 5) ** 0.5, which is 0.0061",
+    solution="answer = 2.776 * 0.002 * (1 + 1 / 5) ** 0.5  # 0.0061",
 )
 
 number_exercise(
     "90.rounding",
-    question="How many counts of right answers among 10,000 give an accuracy that is written as 94.2%?",
+    question="How many counts of right answers among 10,000 give an accuracy that is printed as 0.942?",
     right=10,
     wrong={
-        1: "9,420 gives 94.2% exactly. But 9,421 gives 94.21%, which is written as 94.2%, too.",
-        100: "that would be a whole percentage point. A unit of the last digit is a tenth of a point.",
+        1: "9,420 gives 0.942 exactly. But 9,421 gives 0.9421, which is printed as 0.942, too.",
+        100: "that would be a unit of the second digit. The last digit counts thousandths.",
         5: "these are the ones on one side. It is rounded up as well as down.",
-        9: "almost: 94.15% rounds up to 94.2%, so one end belongs to it.",
-        11: "almost: 94.25% is written as 94.3%, so only one of the two ends belongs to it.",
-        20: "a unit of the last digit, a tenth of a percentage point, is how many of 10,000 images?",
-        1000: "a tenth of a percentage point is a thousandth of the images, and there are 10,000.",
+        9: "almost: 0.9415 rounds up to 0.942, so one end belongs to it.",
+        11: "almost: 0.9425 rounds to 0.943, so only one of the two ends belongs to it.",
+        20: "a unit of the last digit, a thousandth, is how many of 10,000 images?",
+        1000: "a unit of the last digit is a thousandth of the images, and there are 10,000.",
     },
-    otherwise="that is not it. From which count on does the accuracy round to 94.2%, and up to which?",
+    otherwise="that is not it. From which count on does the accuracy round to 0.942, and up to which?",
     hints=[
-        "How many images are a tenth of a percentage point?",
-        "The smallest count is 9,415. The first that is rounded to 94.3% is 9,425.",
+        "How many of 10,000 images are a thousandth?",
+        "The smallest count is 9,415. The first that is rounded to 0.943 is 9,425.",
     ],
-    solution="10: the counts from 9,415 to 9,424",
+    solution="answer = 9_424 - 9_415 + 1  # 0.9415 is the first that rounds to 0.942, 0.9424 the last",
 )
 
 number_exercise(
@@ -59,5 +59,5 @@ number_exercise(
     },
     otherwise="that is not it. Nineteen of twenty are inside: how many of a hundred are not?",
     hints=["What does the 95 in 95% count?", "One of twenty falls out, although nothing is wrong."],
-    solution="5, although nothing at all is wrong",
+    solution="answer = 0.05 * 100  # although nothing at all is wrong",
 )
