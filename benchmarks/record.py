@@ -1,5 +1,6 @@
 """What every benchmark shares: rows are kept as JSON, with the machine and versions that made them, and shown."""
 
+import ast
 import datetime
 import functools
 import hashlib
@@ -14,6 +15,7 @@ from pathlib import Path
 from labkit import runner, stress
 
 FOLDER = Path(__file__).resolve().parent / "results"
+MEASURED = ("labkit",)  # what every benchmark runs
 PACKAGES = ("tensorflow-cpu", "tensorflow", "keras", "numpy", "torch")
 
 
@@ -30,7 +32,12 @@ def write(part, rows, *made_by, among=None):
     code = {_name(one): digest(one) for one in made_by}
     if among:
         code = {name: now if among["code"].get(name) == now else "of several" for name, now in code.items()}
-    kept |= {"code": code, "rows": rows}
+    measured = {name: digest_of_package(name) for name in MEASURED}
+    if among:
+        measured = {
+            name: now if among.get("measured", {}).get(name) == now else "of several" for name, now in measured.items()
+        }
+    kept |= {"code": code, "measured": measured, "rows": rows}
     text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
     path = FOLDER / f"{part}.json"
     part_file = path.with_suffix(".part")
@@ -59,9 +66,22 @@ def _name(one):
     return file if inspect.ismodule(one) else f"{file}.{one.__qualname__}"
 
 
+@functools.cache
+def digest_of_package(name):
+    """A short digest of what a package does: of its modules' code, without comments and layout."""
+    folder = Path(importlib.import_module(name).__file__).parent
+    trees = [ast.dump(ast.parse(path.read_bytes())) for path in sorted(folder.rglob("*.py"))]
+    return hashlib.sha256("\n".join(trees).encode()).hexdigest()[:16]
+
+
 def changed(kept):
-    """Names of the code, among what measured these rows, that is not the same today. kept: what `read` returned."""
-    return [name for name, was in kept["code"].items() if _digest_today(name) != was]
+    """Names of what is not the same today: of the code that measured these rows, and of the code that was measured.
+
+    kept: what `read` returned.
+    """
+    measured = kept.get("measured", {})
+    ruler = [name for name, was in kept["code"].items() if _digest_today(name) != was]
+    return ruler + [name for name in MEASURED if measured.get(name) != digest_of_package(name)]
 
 
 def said_changed(kept):

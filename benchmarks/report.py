@@ -246,7 +246,7 @@ def claims():
     return (
         f"{text}\n\nFailures in all: {failed}. *Varied*: claims whose margin differed between passes; most others are "
         "about recorded studies, counts and equalities, which no seed of a lab changes. A margin near 0 need not mean "
-        "danger: it is also that of a tie where a claim says \"or the same\", of two constants, or of a limit that "
+        'danger: it is also that of a tie where a claim says "or the same", of two constants, or of a limit that '
         f"nothing can pass. Some claims are made on MNIST only.{_nearest(lines)}"
         f"{_memory(lines)}"
     )
@@ -309,7 +309,4 @@ BLOCKS = {
     "imports": imports,
     "seconds of labs": labs,
     "growth": growth,
-    "faults": faults,
-    "installations": installations,
-    "claims": claims,
 }

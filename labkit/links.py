@@ -59,7 +59,8 @@ def reproduction():
 def generated():
     """What each file should say: a dict of path -> text of the whole file."""
     classroom, report = (_benchmark(name) for name in ("classroom", "report"))
-    texts = {ROOT / "README.md": _readme(), classroom.README: classroom.readme(), report.CLAIMS: report.all_claims()}
+    texts = {ROOT / "README.md": _readme(), ROOT / "benchmarks" / "README.md": _measured()}
+    texts |= {classroom.README: classroom.readme(), report.CLAIMS: report.all_claims()}
     for path, _, _ in labs():
         texts[path] = _notebook(path)
     return texts
@@ -103,9 +104,19 @@ def _readme():
         "<!-- end of launch -->",
     ]
     text = _replace(LAUNCH, text, "\n".join(lines), "README.md")
-    for name, block in {"reproduction": reproduction, **_benchmark("report").BLOCKS}.items():
+    return _filled(text, {"reproduction": reproduction}, "README.md")
+
+
+def _measured():
+    path = ROOT / "benchmarks" / "README.md"
+    return _filled(path.read_text("utf-8"), _benchmark("report").BLOCKS, "benchmarks/README.md")
+
+
+def _filled(text, blocks, name_of_file):
+    """The text with each block, a function, in place of what stands between its two markers."""
+    for name, block in blocks.items():
         pattern = re.compile(f"<!-- {name} -->.*?<!-- end of {name} -->", re.DOTALL)
-        text = _replace(pattern, text, f"<!-- {name} -->\n{block()}\n<!-- end of {name} -->", "README.md")
+        text = _replace(pattern, text, f"<!-- {name} -->\n{block()}\n<!-- end of {name} -->", name_of_file)
     return text
 
 

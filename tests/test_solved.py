@@ -1,4 +1,4 @@
-"""Each lab with every answer filled in from its solutions: in strict mode, at the lab's own sizes, on both data sets."""
+"""Each lab with every answer filled in from its solutions: in strict mode, at its own sizes, on both data sets."""
 
 import re
 import shutil

@@ -297,6 +297,7 @@ def _as_float(answer):
 def _a(thing):
     """What kind of thing an answer is: "a list", "an int", "a function"."""
     kind = "function" if inspect.isroutine(thing) else type(thing).__name__
+    kind = {"ndarray": "array", "NoneType": "None"}.get(kind, kind)
     return f"a{'n' * (kind[0].lower() in 'aeiou')} {kind}"
 
 
