@@ -28,6 +28,7 @@ DIAGNOSIS = (  # column of a diagnosis, title, scale, which layer stands for all
     ("update_ratio", "norm of update / norm of parameters", "log", "kernel"),
 )
 SIDE = 28  # pixels along each edge of an image
+ZEROS = 0.16  # height of the strip for values of 0 below a logarithmic axis, as a share of the axes
 
 
 def use_style():
@@ -223,8 +224,8 @@ def diagnosis(diagnoses, axes=None):
     diagnoses: a Diagnosis, or a dict of label -> Diagnosis to compare several. Depth counts the layers with a kernel,
         so that models with and without normalization share an axis. Of the layers at one depth, the last one's output
         counts, and the weights of the one with the kernel. axes: 4 matplotlib Axes, or 5 where update ratios are known.
-    Values that a logarithmic axis cannot hold are marked: crosses at the bottom for 0, stars at the top for NaN and
-    infinity. Returns the axes as a list.
+    Values that a logarithmic axis cannot hold are marked: crosses in a grey strip below it for 0, stars at the top for
+    NaN and infinity. Returns the axes as a list.
     Raises ValueError where there are no diagnoses, or the number of axes is another.
     """
     several = isinstance(diagnoses, dict)
@@ -271,7 +272,7 @@ def _small_plot(ax, named, styles, panel):
         shown = values.where(np.isfinite(values) & (values > 0))
         ax.plot(shown.index, shown, **style)
         for text, sign, depths, height in (
-            ("exactly 0", "x", values.index[values == 0], 0.05 + 0.06 * i),
+            ("exactly 0", "x", values.index[values == 0], ZEROS * (i + 0.5) / len(named)),
             ("not finite", "*", values.index[~np.isfinite(values)], 0.95 - 0.06 * i),
         ):
             if len(depths):
@@ -281,7 +282,7 @@ def _small_plot(ax, named, styles, panel):
     if scale == "linear":
         ax.set_ylim(-0.04, 1.04)
     else:
-        _log_axis(ax)
+        _log_axis(ax, zeros=("exactly 0", "x") in marks)
     ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     return marks
 
@@ -309,15 +310,23 @@ def _at_depths(layers, column, which):
     return chosen.set_index("depth")[column]
 
 
-def _log_axis(ax):
-    """A logarithmic y axis on which at least two powers of ten are marked, with room for marks at both ends."""
+def _log_axis(ax, zeros):
+    """A logarithmic y axis on which at least two powers of ten are marked, with room for marks at both ends.
+
+    zeros: whether there are values of 0, which get a strip of their own below it.
+    """
     values = np.concatenate([line.get_ydata() for line in ax.lines if line.get_transform() == ax.transData])
     values = values[np.isfinite(values)]
     low, high = np.log10([values.min(), values.max()]) if len(values) else (0, 0)
     if np.floor(high) - np.ceil(low) < 1:
         low, high = np.floor(low), np.floor(low) + max(1, np.ceil(high) - np.floor(low))
     margin = 0.08 * (high - low)
-    ax.set(yscale="log", ylim=(10 ** (low - margin), 10 ** (high + margin)))
+    bottom = low - margin
+    if zeros:
+        bottom -= ZEROS / (1 - ZEROS) * (high + margin - bottom)
+        ax.add_patch(plt.Rectangle((0, 0), 1, ZEROS, transform=ax.transAxes, color=BLACK, alpha=0.1, linewidth=0))
+        ax.text(0.995, ZEROS / 2, "0", transform=ax.transAxes, ha="right", va="center", fontsize="small")
+    ax.set(yscale="log", ylim=(10**bottom, 10 ** (high + margin)))
 
 
 def live(metric="loss"):
