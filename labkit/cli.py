@@ -137,7 +137,8 @@ def _test(chosen):
     side_by_side = ["-n", str(runner.default_jobs()), "--dist", "loadfile"]
     notebooks = [compare, "--nbval-current-env", f"--nbval-cell-timeout={runner.CELL_SECONDS}"]
     notebooks.append(f"--nbval-sanitize-with={runner.ROOT / 'tests' / 'nbval-sanitize.cfg'}")
-    return int(pytest.main([*side_by_side, *notebooks, *chosen.rest]))
+    usual = [] if "-m" in chosen.rest else ["-m", "not slow"]
+    return int(pytest.main([*side_by_side, *notebooks, *usual, *chosen.rest]))
 
 
 def _have_mnist():

@@ -795,6 +795,7 @@ def test_two_processes_at_once(cache, serve):
     assert (cache / "mnist.npz").read_bytes() == NPZ
 
 
+@pytest.mark.slow
 def test_killed_while_downloading(tiny, cache, serve, mirrors):
     half_way = threading.Event()
 
@@ -815,6 +816,7 @@ def test_killed_while_downloading(tiny, cache, serve, mirrors):
     assert is_tiny(load())
 
 
+@pytest.mark.slow
 def test_killed_while_writing(tiny, cache, serve, mirrors):
     mirror = serve(npz=NPZ)
     victim = process(mirror.url, "import os, time; os.fsync = lambda _: time.sleep(60)\n" + LOAD)

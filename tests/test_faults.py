@@ -17,6 +17,7 @@ from labkit.errors import LabError
 sys.path.append(str(runner.ROOT / "benchmarks"))
 import faults
 
+pytestmark = pytest.mark.slow
 posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups and no limit of a file's size")
 FULL = """
 import resource

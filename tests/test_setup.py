@@ -29,7 +29,7 @@ SYSTEMS = {
 }
 PYTHONS = {"Intel Mac": ("3.11", "3.12")}  # elsewhere 3.13 too
 posix_only = pytest.mark.skipif(os.name == "nt", reason="POSIX only")
-install = pytest.mark.skipif(not os.environ.get("LABKIT_TEST_INSTALL"), reason="set LABKIT_TEST_INSTALL=1 to install")
+install = pytest.mark.slow
 
 
 # ---- The files agree ---------------------------------------------------------------------------------------

@@ -453,6 +453,7 @@ def kill_after(process, path, lines, limit=90):
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups and no SIGKILL")
 
 
+@pytest.mark.slow
 @needs_posix
 def test_killed_at_several_moments_nothing_that_was_written_is_lost_or_trained_again(tmp_path):
     script, path = tmp_path / "twelve.py", tmp_path / "02.twelve.jsonl"
@@ -475,6 +476,7 @@ def test_killed_at_several_moments_nothing_that_was_written_is_lost_or_trained_a
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.slow
 @needs_posix
 def test_killed_while_the_file_is_rewritten_nothing_is_lost(tmp_path):
     script, path = tmp_path / "twelve.py", tmp_path / "02.twelve.jsonl"
@@ -494,6 +496,7 @@ def test_killed_while_the_file_is_rewritten_nothing_is_lost(tmp_path):
     assert not list(tmp_path.glob("*.part")), "what the killed one left is cleared away"
 
 
+@pytest.mark.slow
 @needs_posix
 def test_killed_while_it_trains_a_second_recording_ends_with_the_same_numbers(recorded, keras, tmp_path, capsys):
     script = tmp_path / "tiny.py"
@@ -959,6 +962,7 @@ def on_dask(tmp_path_factory):
     return one, processes
 
 
+@pytest.mark.slow
 def test_dask_records_every_run_in_its_own_processes(on_dask):
     one, processes = on_dask
     assert one.status().complete
@@ -967,6 +971,7 @@ def test_dask_records_every_run_in_its_own_processes(on_dask):
     assert len(used) == 2
 
 
+@pytest.mark.slow
 def test_dask_gives_the_numbers_of_joblibs_own_workers(on_dask, recorded, capsys):
     assert numbers_of(on_dask[0].load()) == numbers_of(recorded.load())
 
