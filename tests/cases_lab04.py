@@ -229,7 +229,7 @@ CASES = {
         (lambda labels: entropy(labels) / math.log(10), "base 10"),
         (lambda labels: 2.0, "so it is"),
         # right for the first labels only: what differs is named, and what is right is not
-        (lambda labels: entropy(labels) if len(labels) == 4 else 2.0, "[0, 1, 0, 1, 0, 1, 0, 1] it gives 2.0"),
+        (lambda labels: entropy(labels) if len(labels) == 4 else 2.0, "[0, 1, 0, 1, 0, 1, 0, 1] it gives 2;"),
         (lambda labels: entropy(labels) + 2e-3 * (len(labels) == 30), "it is 2.303"),
         (lambda labels: math.inf, "gives inf"), (lambda labels: None, "returns nothing"), (2.3, "is a function"),
     ]),
