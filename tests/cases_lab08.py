@@ -384,7 +384,8 @@ CASES = {
     ], [
         (patient_2(head=None, behind=()), "reads only"), (patient_2(rate=0.01), "what holds it back"),
         (patient_2(head="sigmoid"), "what holds it back"), (patient_2(logits=True), "what holds it back"),
-        (patient_2(head="sigmoid", behind=()), "sum to"), (network([256], behind=[("Softmax", {})]), "64 hidden units"),
+        (patient_2(head="sigmoid", behind=()), "no probabilities|still there"),
+        (network([256], behind=[("Softmax", {})]), "64 hidden units"),
     ]),
     "08.patient-3": (FACTS, [
         patient_3(init="he_normal"), patient_3(init="glorot_uniform"),
@@ -452,7 +453,7 @@ CASES = {
         (patient_9(leaking(), drop=0.5), "have another copy"),
         (patient_9(leaking("in order")), "100 have another copy"),
         (patient_9(leaking(copy=shifted)), "have another copy"), (patient_9(leaking(copy=turned)), "another copy"),
-        (patient_9(honest(valid="seen")), "100 have another copy"), (patient_9(deaf(leaking())), "more than luck"),
+        (patient_9(honest(valid="seen")), "100 have another copy"),
         (patient_9(honest(valid="test")), "the clinic's"), (patient_9(deaf(honest(valid="test"))), "the clinic's"),
         (patient_9(honest(valid="valid")), "and no others"), (patient_9(honest(n_train=950)), "luck decides"),
         (patient_9(leaking(times=7)), "images an epoch"), (patient_9(lambda data: data), "and no others|use them"),
@@ -471,9 +472,9 @@ CASES = {
         patient_11(scale=1 / 255, behind=(), head=None, logits=True), patient_11(scale=1 / 255, behind=()),
         patient_11(scale=None, behind=(), data=scaled(1 / 78, shift=33)),
     ], [
-        (patient_11(scale=1 / 255), "there is light"), (patient_11(behind=()), "next to no spread"),
+        (patient_11(scale=1 / 255), "it learns now"), (patient_11(behind=()), "next to no spread"),
         (patient_11(optimizer="adam", rate=0.003, behind=()), "spread is|next to no spread|eased"),
-        (patient_11(norm="before"), "there is light"), (network([64]), "2 hidden layers"),
+        (patient_11(norm="before"), "it learns now"), (network([64]), "2 hidden layers"),
     ]),
     "08.causes": ({}, [rows(), {n: list(row) for n, row in rows().items()}, rows(p3="c: it explodes")], [
         (rows(p3="A"), "its spread does not shrink"), (rows(p10="A", p5="B"), "8 of 10"),
@@ -493,6 +494,6 @@ CASES = {
         (lambda n: np.e / (np.e + n - 1), "probability"), (lambda n: 1.461, "ten classes"),
         (lambda n: np.log(np.e + n) - 1, "one fewer"), (lambda n: 0, "a loss of 0"), (lambda n: n, "it gives 2"),
         (lambda n: (np.log(np.e + n - 1) - 1) / np.log(2), "bits"), (1.461, "is a function"),
-        (lambda n: np.log(np.e + n - 1) - 1 + (n == 1000), "with 1000 classes the floor is 5.911; it gives 6.911"),
+        (lambda n: np.log(np.e + n - 1) - 1 + (n == 1000), "with 1000 classes the floor is 5.909; it gives 6.909"),
     ]),
 }  # fmt: skip

@@ -270,9 +270,7 @@ def _growth(found):
 
 def _still_there(run, sign):
     """What to say of a network that trains again and still has the sign of its patient's cause."""
-    return Wrong(
-        f"it trains again, and reads {_share([run])}. But the cause is still there: {sign} You have eased a symptom."
-    )
+    return Wrong(f"it trains again (it reads {_share([run])}), but the cause is still there: {sign}")
 
 
 def _share(runs):
@@ -567,7 +565,7 @@ def patient_6(answer, data):
     run = runs[0]
     if not well:
         if not together(run):
-            return Wrong(f"together, it is worse than the patient was: {_not_enough(runs, 0.75, 0.3)}")
+            return Wrong(f"together, it is worse than the patient was: {_not_enough([run], 0.75, 0.3)}")
         right, different = _alone(run)
         same = " Alone, all images get the same answer." if different == 1 else ""
         return Wrong(
@@ -1058,7 +1056,7 @@ def patient_11(answer, data):
         )
     if math.isfinite(run.loss) and _sure(run) < THRESHOLDS[11]:
         return Wrong(
-            f"there is light: it reads {_share([run])}. But the loss is {run.loss:.2f}. Examine it once more, as you "
+            f"it learns now, and reads {_share([run])}. But the loss is {run.loss:.2f}. Examine it once more, as you "
             "would a new patient."
         )
     return Wrong(complaint or "it recovers with some seeds only. Examine it once more, as you would a new patient.")
