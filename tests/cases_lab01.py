@@ -217,8 +217,8 @@ CASES = {
     ]),
     "01.three": (three, [(0.98, 0.97, 0.96), [np.float32(0.98), 0.9701, 0.96]], [
         ((98.0, 97.0, 96.0), "percentages"), ((0.1, 0.12, 0.13), "losses"), ((0.96, 0.97, 0.98), "wrong order"),
-        ((0.02, 0.03, 0.04), "mistakes"), ((0.95, 0.97, 0.96), "an average"), ((0.98, 0.5, 0.96), "validation accuracy"),
-        ((0.978, 0.971, 0.958), "four decimals"),
+        ((0.02, 0.03, 0.04), "mistakes"), ((0.95, 0.97, 0.96), "an average"),
+        ((0.98, 0.5, 0.96), "validation accuracy"), ((0.978, 0.971, 0.958), "four decimals"),
         (0.98, "3 numbers"), ([[0.1, 0.98], [0.12, 0.97], [0.13, 0.96]], "take the second"),
         ((0.978, 0.5, 0.96), "the training accuracy is not 0.9780"),
     ]),
