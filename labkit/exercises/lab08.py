@@ -586,9 +586,12 @@ def patient_6(answer, data):
 
 def _alone(run):
     """Of fresh images handed in one at a time: the share read rightly, and how many different answers there are."""
+    import tensorflow as tf
+
     if not hasattr(run, "alone"):
-        images = _batch(run.data.x_test[:ALONE])
-        answers = np.array([int(np.argmax(run.model(image[None], training=False))) for image in images])
+        read = tf.function(lambda image: run.model(image, training=False))  # a graph: many times as fast
+        images = tf.constant(_batch(run.data.x_test[:ALONE]))
+        answers = np.array([int(np.argmax(read(images[i : i + 1]))) for i in range(len(images))])
         run.alone = float(np.mean(answers == run.labels[:ALONE])), len(set(answers.tolist()))
     return run.alone
 
@@ -756,12 +759,11 @@ def patient_9(answer, data):
     if len(own.x_valid) < 100:
         return Wrong(f"with {len(own.x_valid)} validation images, luck decides. Keep a hundred at least.")
     if complaint := _provenance(answer, data, own):
-        run = treated(answer, data, [128], SEEDS[0], images=5000)
-        return Wrong(
-            f"validation says {100 * _seen(run):.0f} of 100, fresh images say {100 * run.accuracy:.0f}. {complaint}"
-            if complaint.startswith("Of 100")
-            else complaint
-        )
+        if complaint.startswith("Of 100"):
+            run = treated(answer, data, [128], SEEDS[0], images=5000)
+            saw = f"validation says {100 * _seen(run):.0f} of 100, fresh images say {100 * run.accuracy:.0f}."
+            complaint = f"{saw} {complaint}"
+        return Wrong(complaint)
 
     def honest(run):
         luck = 3 * math.sqrt(max(run.accuracy * (1 - run.accuracy), 1e-4) / len(run.data.x_valid))
@@ -901,7 +903,7 @@ def patient_10(answer, data):
         at = int(np.argmax(found.silent)) + 1
         return _still_there(
             runs[0],
-            f"before training, {100 * max(found.silent):.0f} of 100 units of hidden layer {at} are in the flat of "
+            f"before training, {100 * max(found.silent):.0f} % of the units of hidden layer {at} are in the flat of "
             "their activation for every image, or above 0 for none. What pushes them down there?",
         )
     return Right()
