@@ -2,9 +2,10 @@
 
 import os
 
-from labkit import runner
+from labkit import _machine
+from labtools import project
 
-runner.fix_data_path()
+project.fix_data_path()
 # Notebooks are tested side by side, one kernel per core.
-for name, value in runner.kernel_settings(threads=1).items():
+for name, value in _machine.environment(threads=1).items():
     os.environ.setdefault(name, value)

@@ -1,26 +1,16 @@
 """MNIST for the labs: found or downloaded, verified, split; without a network, a stand-in that says so."""
 
-import concurrent.futures
 import gzip
 import hashlib
-import http.client
-import io
 import itertools
 import math
 import os
-import socket
-import ssl
 import sys
 import tempfile
 import textwrap
-import threading
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
-import uuid
-import zipfile
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,18 +32,26 @@ IDX_NAMES = {
     "x_test": "t10k-images-idx3-ubyte",
     "y_test": "t10k-labels-idx1-ubyte",
 }
-# An address that ends in .npz is one file; any other is the folder of the four gzipped IDX files.
-MIRRORS = (
-    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+# Each address: its files with the digest of each, as pooch wants it.
+ADDRESSES = (
+    {
+        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz": (
+            "sha256:731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+        )
+    },
+    {
+        f"https://ossci-datasets.s3.amazonaws.com/mnist/{IDX_NAMES[name]}.gz": f"md5:{digest}"
+        for name, digest in {
+            "x_train": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "y_train": "d53e105ee54ea40749a09fcbcd1e9432",
+            "x_test": "9fb629c4189551a2d022fa330f9573f3",
+            "y_test": "ec29112dd5afa0611ce80d1b7f02629c",
+        }.items()
+    },
 )
-CONNECT_SECONDS = 5  # until a mirror begins to answer
-STALL_SECONDS = 10  # without one new byte
-MIRROR_SECONDS = 120  # in all for one mirror, however busy it looks
+BY_HAND = next(iter(ADDRESSES[0]))
+TIMEOUT = (5, 10)  # seconds: to connect, and without one new byte
 RETRY_SECONDS = 60  # after a failed download, later calls do not wait for the network again
-STALE_SECONDS = 3600  # a partial file this old was left by a process that is gone
-MAX_BYTES = 32_000_000  # of one downloaded file; the largest real one has 11.5 million
 
 PROJECT = Path(__file__).resolve().parents[1]
 ON_PURPOSE = "LABKIT_DATA=digits"
@@ -73,10 +71,6 @@ class _Unusable(Exception):
 
 class _Missing(_Unusable):
     """Nothing is there, which is no fault."""
-
-
-class _Unreachable(_Unusable):
-    """There is no talking to this host, so its other addresses need not be tried."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -180,22 +174,27 @@ def has_mnist() -> bool:
 
 
 def fetch() -> Path:
-    """Make sure that MNIST is in the cache folder, by downloading it if need be; return that folder.
+    """Make sure that MNIST is in the cache folder: copied from LABKIT_DATA, or downloaded. Returns that folder.
 
-    Raises DataError if it cannot be downloaded or cannot be kept.
+    Raises DataError if it cannot be had or cannot be kept.
     """
     folder = cache_folder()
-    if not _has_mnist(folder):
-        try:
-            _, packed, _ = _download()
-            _keep(packed)
-        except _Unusable as reason:
-            raise DataError(
-                f"MNIST could not be downloaded ({reason}); fetch {MIRRORS[0]} on another computer "
-                "and set LABKIT_DATA to the folder that it is in."
-            ) from None
-        except OSError as error:
-            raise DataError(f"MNIST was downloaded, but {_not_kept(error)}.") from None
+    if _has_mnist(folder):
+        return folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for place, path in _places():
+            if place == "LABKIT_DATA" and _has_mnist(path):
+                _keep(_read(path), folder)
+                return folder
+        _download(folder)
+    except _Unusable as reason:
+        raise DataError(
+            f"MNIST could not be downloaded ({reason}); fetch {BY_HAND} on another computer and set LABKIT_DATA to "
+            "the folder that it is in."
+        ) from None
+    except OSError as error:
+        raise DataError(f"MNIST is here, but {_not_kept(error)}.") from None
     return folder
 
 
@@ -203,11 +202,9 @@ def cache_folder() -> Path:
     """The folder in which labkit keeps MNIST: LABKIT_CACHE, or nn-labs in the system's folder for caches."""
     if chosen := os.environ.get("LABKIT_CACHE"):
         return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local") / "nn-labs" / "Cache"
-    if sys.platform == "darwin":
-        return _home() / "Library" / "Caches" / "nn-labs"
-    return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "nn-labs"
+    import platformdirs
+
+    return platformdirs.user_cache_path("nn-labs", appauthor=False)
 
 
 def _home():
@@ -261,14 +258,11 @@ def _find():
         if time.monotonic() - _last_failure["when"] < RETRY_SECONDS:
             return None, digits, _last_failure["why"]
         try:
-            arrays, packed, host = _download()
+            arrays, host, kept = _download_and_keep()
         except _Unusable as reason:
             _last_failure.update(when=time.monotonic(), why=str(reason))
             return None, digits, str(reason)
-        try:
-            _keep(packed)
-        except OSError as error:
-            notes.append(f"MNIST was downloaded and is used, but {_not_kept(error)}.")
+        notes += kept
         return arrays, f"download from {host}", None
     finally:
         # Only now: taking away the download's progress bar takes away what the notebook's cell printed before.
@@ -326,26 +320,21 @@ def _read_idx(folder, name):
     raise _Missing(f"holds neither mnist.npz nor {plain}")
 
 
-# ---- Reading: nothing here trusts the file ---------------------------------------------------------------
+# ---- Reading ---------------------------------------------------------------------------------------------
 
 
 def _npz(file):
     """Read and verify the four arrays in an .npz file (an open binary file): {name: uint8 array}."""
     _refuse_web_page(file)
-    arrays = {}
     try:
-        with zipfile.ZipFile(file) as archive:
-            for name, shape in SHAPES.items():
-                with archive.open(f"{name}.npy") as member:
-                    # The header comes first, so that neither a pickle nor an array of many gigabytes is ever read.
-                    version = np.lib.format.read_magic(member)
-                    if version != (1, 0) or np.lib.format.read_array_header_1_0(member) != (shape, False, np.uint8):
-                        raise _Unusable(f"is not MNIST (its {name} has another shape or type)")
-                    arrays[name] = _verified(name, member.read(math.prod(shape)))
-    except _Unusable:
-        raise
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in SHAPES}
     except Exception:  # a spoilt archive can fail in a dozen ways, and all of them mean the same
         raise _Unusable(DAMAGED) from None
+    for name, array in arrays.items():
+        if (array.shape, array.dtype) != (SHAPES[name], np.uint8):
+            raise _Unusable(f"is not MNIST (its {name} has another shape or type)")
+        _verified(name, array.tobytes())
     return arrays
 
 
@@ -386,176 +375,92 @@ def _verified(name, raw):
 # ---- Downloading -----------------------------------------------------------------------------------------
 
 
-def _download():
-    """Get MNIST from the first mirror that has it: (arrays, the bytes of an .npz file, host)."""
-    reasons, unreachable, bar = {}, set(), _Bar()
-    for url in MIRRORS:
-        host = urllib.parse.urlsplit(url).netloc
-        if host in unreachable:
-            continue
-        try:
-            return *_from_mirror(url, bar), host
-        except _Unusable as reason:
-            reasons.setdefault(str(reason), []).append(host)
-            if isinstance(reason, _Unreachable):
-                unreachable.add(host)
-        finally:
-            bar.clear()
-    raise _Unusable("; ".join(f"{' and '.join(hosts)} {reason}" for reason, hosts in reasons.items()))
-
-
-def _from_mirror(url, bar):
-    """Get the arrays, and the bytes of an .npz file that holds them, from one mirror."""
-    deadline = time.monotonic() + MIRROR_SECONDS
-
-    def get(address, read):
-        content = _get(address, deadline, bar)
-        try:
-            return content, read(io.BytesIO(content))
-        except _Unusable as reason:
-            raise _Unusable(f"sent a file that {reason}") from None
-
-    if url.endswith(".npz"):
-        packed, arrays = get(url, _npz)
-        return arrays, packed
-    arrays = {}
-    for name, file_name in IDX_NAMES.items():
-        _, arrays[name] = get(f"{url}{file_name}.gz", lambda file, name=name: _idx(file, name))
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)
-    return arrays, file.getvalue()
-
-
-def _get(url, deadline, bar):
-    """Download one file into memory: bytes."""
-    try:
-        response = _within(CONNECT_SECONDS, lambda: _opener().open(url, timeout=STALL_SECONDS))
-    except urllib.error.HTTPError as error:
-        raise _Unusable(f"answered with error {error.code}") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise _Unreachable(_trouble(getattr(error, "reason", error))) from None
-    content = bytearray()
-    with response:
-        size = response.length
-        try:
-            # read1 returns as soon as anything has come; read would wait for a full block from a server that drips.
-            while block := response.read1(1 << 16):
-                content += block
-                if len(content) > MAX_BYTES:
-                    raise _Unusable("sent far more than MNIST")
-                if time.monotonic() > deadline:
-                    raise _Unusable(f"needed more than {MIRROR_SECONDS} seconds")
-                bar.show(url, len(content), size)
-        except TimeoutError:
-            raise _Unusable("stopped sending") from None
-        except (OSError, http.client.HTTPException):
-            raise _Unusable("broke off") from None
-    if size is not None and len(content) < size:
-        raise _Unusable("broke off")
-    return bytes(content)
-
-
-def _opener():
-    """Only http and https, also after a redirection: urllib's own opener would read local files as well."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(context=_certificates()),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPRedirectHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.UnknownHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
-def _certificates():
-    """Whom to trust: the system's authorities, and certifi's, because on a Mac python.org's Python knows of none."""
-    context = ssl.create_default_context()
-    with suppress(ImportError):
-        import certifi
-
-        context.load_verify_locations(certifi.where())
-    return context
-
-
-def _within(seconds, function):
-    """Call function, but wait no longer: urllib limits each address of a host, not their sum, nor finding the host."""
-    outcome = concurrent.futures.Future()
-
-    def work():
-        try:
-            outcome.set_result(function())
-        except Exception as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    return outcome.result(seconds)
-
-
-def _trouble(reason):
-    if isinstance(reason, socket.gaierror):
-        return "could not be found (is there a network?)"
-    if isinstance(reason, TimeoutError):
-        return f"did not answer within {CONNECT_SECONDS} seconds"
-    if isinstance(reason, ssl.SSLError):
-        return "could not be trusted (its certificate was refused)"
-    return "could not be reached"
-
-
-class _Bar:
-    """A line of progress on a terminal or below a notebook's cell, which leaves nothing behind."""
-
-    def __init__(self):
-        ipython = sys.modules.get("IPython")
-        self.notebook = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
-        self.visible = self.notebook or sys.stderr.isatty()
-        self.shown = -math.inf
-
-    def show(self, url, done, size):
-        if self.visible and time.monotonic() - self.shown > 0.2:
-            self.shown = time.monotonic()
-            part = f"{done / size:4.0%} of {size / 1e6:.1f} MB" if size else f"{done / 1e6:.1f} MB"
-            line = f"Downloading MNIST from {urllib.parse.urlsplit(url).netloc}: {part}"
-            print(f"\r{line:<78}", end="", file=sys.stderr, flush=True)
-
-    def clear(self):
-        if self.shown == -math.inf:
-            return
-        if self.notebook:
-            from IPython.display import clear_output
-
-            clear_output()
-        else:
-            print("\r" + " " * 78, end="\r", file=sys.stderr, flush=True)
-        self.shown = -math.inf
-
-
-def _keep(packed):
-    """Put an .npz file into the cache folder, all of it or nothing; OSError if that is impossible."""
+def _download_and_keep():
+    """Download into the cache folder, or where that cannot be written, for this once: (arrays, host, notes)."""
     folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"mnist-{uuid.uuid4().hex}.part"
     try:
-        with partial.open("xb") as file:
-            now = os.fstat(file.fileno()).st_mtime  # by the clock that stamped the others, whatever ours says
-            for other in folder.glob("mnist-*.part"):
-                with suppress(OSError):
-                    if abs(now - other.stat().st_mtime) > STALE_SECONDS:
-                        other.unlink()
-            file.write(packed)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, folder / "mnist.npz")
-    except OSError:
-        # Windows replaces no file that is open: another kernel may have been first and be reading it now.
-        if not _has_mnist(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        host = _download(folder)
+        return _read(folder), host, []
+    except OSError as error:
+        with tempfile.TemporaryDirectory() as elsewhere:
+            host = _download(Path(elsewhere))
+            return _read(Path(elsewhere)), host, [f"MNIST was downloaded and is used, but {_not_kept(error)}."]
+
+
+def _download(folder):
+    """Download MNIST into a folder from the first address that has it. Returns the host.
+
+    A file is there as a whole, with the right digest, or not at all. Raises _Unusable where no address helps, and
+    OSError where the folder cannot be written.
+    """
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    reasons = []
+    for files in ADDRESSES:
+        host = urllib.parse.urlsplit(next(iter(files))).netloc
+        try:
+            for url, digest in files.items():
+                downloader = pooch.HTTPDownloader(timeout=TIMEOUT, progressbar=_progress(host))
+                pooch.retrieve(url, digest, fname=url.rpartition("/")[2], path=folder, downloader=downloader)
+        except PermissionError:
             raise
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno and not _is_of_network(error):
+                raise  # such as a full disk
+            reasons.append(f"{host} {_trouble(error)}")
+            continue
+        if _has_mnist(folder):
+            return host
+        reasons.append(f"{host} sent something else")
+    raise _Unusable("; ".join(reasons))
+
+
+def _progress(host):
+    """A line of progress on a terminal or below a notebook's cell, which leaves nothing behind."""
+    from tqdm import tqdm
+
+    ipython = sys.modules.get("IPython")
+    visible = sys.stderr.isatty() or (ipython is not None and hasattr(ipython.get_ipython(), "kernel"))
+    text = f"Downloading MNIST from {host}"
+    return tqdm(desc=text, unit="B", unit_scale=True, leave=False, file=sys.stdout, disable=not visible)
+
+
+def _is_of_network(error):
+    import requests
+
+    return isinstance(error, requests.exceptions.RequestException)
+
+
+def _trouble(error):
+    """What went wrong with a host, as the predicate of a sentence."""
+    from requests import exceptions
+
+    proxy = urllib.parse.urlsplit(urllib.request.getproxies().get("https", "")).netloc
+    kinds = [
+        (exceptions.ProxyError, f"could not be reached through the proxy {proxy or 'that is set'}"),
+        (exceptions.SSLError, "could not be trusted (its certificate was refused; REQUESTS_CA_BUNDLE can name yours)"),
+        (exceptions.Timeout, "did not answer in time"),
+        (exceptions.ConnectionError, "could not be reached (is there a network?)"),
+        (ValueError, "sent a file that is not MNIST, or only a part of it"),
+    ]
+    if isinstance(error, exceptions.HTTPError):
+        return f"answered with error {error.response.status_code}"
+    return next((text for kind, text in kinds if isinstance(error, kind)), "broke off")
+
+
+def _keep(arrays, folder):
+    """Put MNIST into a folder, all of it or nothing."""
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
+        part = Path(file.name)
+        try:
+            np.savez_compressed(file, **arrays)
+        except BaseException:
+            file.close()
+            part.unlink(missing_ok=True)
+            raise
+    os.replace(part, folder / "mnist.npz")
 
 
 def _not_kept(error):
@@ -607,7 +512,7 @@ def _announce(data, why):
         "1,097 of them are for training, 350 for validation, 350 for testing. Copies of the training images, "
         f"shifted by up to 2 pixels, make the training set longer. You have {sizes}.",
         "The labs run, but accuracies differ from those on MNIST.",
-        f"To get MNIST: run `labs data` when there is a network; or fetch {MIRRORS[0]} on another computer "
+        f"To get MNIST: run `labs data` when there is a network; or fetch {BY_HAND} on another computer "
         "and set LABKIT_DATA to the folder that it is in.",
     )
     print("#" * 80)

@@ -23,8 +23,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DIAGNOSIS = (  # column of a diagnosis, title, scale, which layer stands for all of one depth
     ("spread", "spread of outputs over images", "log", "last"),
     ("saturated", "share of saturated outputs (dotted: dead units)", "linear", "activation"),
-    ("weight_gradient", "norm of gradient by weights", "log", "kernel"),
-    ("output_gradient", "norm of gradient by outputs", "log", "last"),
+    ("weight_gradient", "gradient norm w.r.t. weights", "log", "kernel"),
+    ("output_gradient", "gradient norm w.r.t. outputs", "log", "last"),
     ("update_ratio", "norm of update / norm of parameters", "log", "kernel"),
 )
 SIDE = 28  # pixels along each edge of an image
@@ -182,14 +182,14 @@ def spread(values, name, ax=None):
 
 
 def intervals(comparisons, ax=None):
-    """Draw what `evidence.compare` returns: a row per comparison, a dot at the difference, a bar over its interval.
+    """Draw what `stats.compare` returns: a row per comparison, a dot at the difference, a bar over its interval.
 
     comparisons: the DataFrame. Verdicts differ in colour and in shape, and the line at 0 means no difference.
     Raises ValueError where there are no comparisons, or where it is another table.
     """
-    needed = ["setting", "reference", "difference", "low", "high", "verdict"]
+    needed = ["setting", "baseline", "difference", "low", "high", "verdict"]
     if missing := [name for name in needed if name not in comparisons]:
-        raise ValueError(f"plots.intervals draws what evidence.compare returns; this has no {', '.join(missing)}.")
+        raise ValueError(f"plots.intervals draws what stats.compare returns; this has no {', '.join(missing)}.")
     if not len(comparisons):
         raise ValueError("plots.intervals got no comparisons to draw.")
     ax = ax or row(1, width=7, height=1.4 + 0.4 * len(comparisons))[0]
@@ -200,13 +200,13 @@ def intervals(comparisons, ax=None):
             low, middle, high = (comparisons[name].to_numpy()[rows] for name in ("low", "difference", "high"))
             ax.hlines(rows, low, high, color=colour)
             ax.plot(middle, rows, marker, color=colour, markersize=8, markerfacecolor=colour, label=verdict)
-    references = list(dict.fromkeys(comparisons["reference"]))
+    baselines = list(dict.fromkeys(comparisons["baseline"]))
     named = list(comparisons.columns[: list(comparisons.columns).index("setting") + 1])  # `within`, then the setting
     labels = [", ".join(map(str, values)) for values in zip(*(comparisons[name] for name in named), strict=True)]
-    minus = references[0]
-    if len(references) > 1:
-        minus = "reference"
-        labels = [f"{label} minus {other}" for label, other in zip(labels, comparisons["reference"], strict=True)]
+    minus = baselines[0]
+    if len(baselines) > 1:
+        minus = "baseline"
+        labels = [f"{label} minus {other}" for label, other in zip(labels, comparisons["baseline"], strict=True)]
     metric = comparisons.attrs.get("metric", "metric").replace("_", " ")
     ax.set(xlabel=f"difference in {metric}, setting minus {minus}", yticks=range(len(labels)), yticklabels=labels)
     ax.set_ylim(len(labels) - 0.4, -0.6)  # the first row on top
@@ -363,7 +363,7 @@ def live(metric="loss"):
 
 
 def confusion(y_true, y_pred, ax=None):
-    """Draw how often each digit (row) was read as each digit (column).
+    """Draw how often each true digit (row) was predicted as each digit (column).
 
     y_true, y_pred: (n,) whole numbers 0-9. Colour shows the share of the row; mistakes are written as counts.
     Raises ValueError where the two have different shapes or are not digits, for example probabilities.
@@ -390,10 +390,10 @@ def confusion(y_true, y_pred, ax=None):
             weight = "bold" if true == pred else "normal"
             ax.text(pred, true, counts[true, pred], ha="center", va="center", fontsize=9, fontweight=weight,
                     color="white" if dark and true != pred else "black")  # fmt: skip
-    ax.set(xticks=range(10), yticks=range(10), xlabel="read as", ylabel="true digit")
+    ax.set(xticks=range(10), yticks=range(10), xlabel="predicted digit", ylabel="true digit")
     ax.grid(visible=False)
     ax.figure.colorbar(image, ax=ax, label="share of the true digit's images", shrink=0.8)
-    _describe_as_usual(ax, "Confusion matrix: a row for each true digit, a column for each digit it was read as.")
+    _describe_as_usual(ax, "Confusion matrix: a row for each true digit, a column for each predicted digit.")
     return ax
 
 
@@ -418,9 +418,9 @@ def mistakes(images, y_true, probabilities, n=10, ax=None):
         ax.set_axis_off()
         _describe_as_usual(ax, "No mistakes to show.")
         return ax
-    titles = [f"{y_true[i]} read as {y_pred[i]}\n{probabilities[i, y_pred[i]]:.1%} sure" for i in wrong]
+    titles = [f"{y_true[i]}, predicted {y_pred[i]}\n{probabilities[i, y_pred[i]]:.1%} sure" for i in wrong]
     ax = digits(np.asarray(images)[wrong], titles, columns=5, ax=ax)
-    _describe_as_usual(ax, "They are the mistakes of which the model was surest, with the true digit and its reading.")
+    _describe_as_usual(ax, "They are the mistakes of which the model was surest, with the true and the predicted digit.")
     return ax
 
 
@@ -452,7 +452,8 @@ def _show_with_alt_text():
         return
     shell.run_line_magic("matplotlib", "inline")
     formatters = shell.display_formatter.formatters
-    formatters["image/png"].pop(plt.Figure, None)  # else each figure would be stored twice
+    for formatter in formatters.values():  # else each figure would be stored twice, or more often
+        formatter.pop(plt.Figure, None)
     formatters["text/html"].for_type(plt.Figure, _as_html)
     formatters["text/plain"].for_type(plt.Figure, lambda figure, printer, cycle: printer.text(alt_text(figure)))
 

@@ -1,35 +1,54 @@
 """One call at the top of a lab: a fixed seed, a quiet TensorFlow and the course's plot style."""
 
 import contextlib
-import functools
 import logging
 import os
 import random
+import subprocess
 import sys
-import tempfile
 
 import numpy as np
 
+from labkit import _machine, names
 from labkit.errors import LabError
 
-# Where the home cannot be written to, matplotlib makes do with a temporary folder, and says so at length.
-logging.getLogger("matplotlib").setLevel(logging.ERROR)
-from labkit import guide, memory, plots  # noqa: E402 - plots imports matplotlib
-
-logging.getLogger("matplotlib").setLevel(logging.NOTSET)
+# TensorFlow greets on file descriptor 2 before it reads how much it is to say. These lines are left out, and no others.
+GREETINGS = ("All log messages before absl::InitializeLog()", "oneDNN custom operations are on")
+SIEVE = f"""
+import sys
+for line in sys.stdin.buffer:
+    if not any(text in line for text in {[text.encode() for text in GREETINGS]}):
+        sys.stderr.buffer.write(line)
+        sys.stderr.buffer.flush()
+"""
 
 _imported_here = False
 
 
-def start(seed, keras=True):
+def start(seed: int, keras: bool = True) -> None:
     """Fix every source of chance, import Keras without its start-up messages and set the plot style.
 
-    seed: a whole number. Two runs with one seed on one machine give the same digits.
-    keras: False for a lab that uses NumPy only and should not wait for TensorFlow.
-    Raises LabError where Keras or TensorFlow is missing.
+    Parameters
+    ----------
+    seed : int
+        Two runs with one seed on one machine give the same digits.
+    keras : bool
+        False for a lab that uses NumPy only and should not wait for TensorFlow.
+
+    Raises
+    ------
+    LabError
+        Where Keras or TensorFlow is missing.
     """
-    guide.switch_on()  # unless the server has switched it on for this kernel
+    names.explain_name_errors()
+    # Where the home cannot be written to, matplotlib makes do with a temporary folder, and says so at length.
+    logger = logging.getLogger("matplotlib")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    from labkit import plots
+
     plots.use_style()
+    logger.setLevel(before)
     if keras:
         _import_keras().utils.set_random_seed(seed)  # Python's, NumPy's and TensorFlow's generators
     else:
@@ -47,56 +66,44 @@ def _import_keras():
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
     # Keep TensorFlow's C++ log to errors. Turning oneDNN off would also quiet it, but slow convolutions down.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    memory.before_tensorflow()
+    for name, value in _machine.SMALL.items():
+        os.environ.setdefault(name, value)
     try:
-        with _quiet_stderr():
+        with _without_greetings():
             import keras
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise LabError(
-            f"Keras or TensorFlow is missing from this kernel ({error}). Start JupyterLab with `python3 labs.py`, "
-            "which installs both, or run `labs doctor` to see what is missing."
+            f"{error.name} is missing from this kernel ({sys.executable}). Start JupyterLab with `python3 labs.py`, "
+            "which installs all that the labs need, or run `labs doctor` to see what is missing."
         ) from None
+    # What else keras.json may say changes numbers, and some of the claims.
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
     # After the import, which sets it: a lab that trains many small models is warned of each one's tracing.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    _quick_dropout()
-    memory.after_tensorflow()
     _imported_here = True
     return keras
 
 
-def _quick_dropout():
-    """Name the generator of dropout's random numbers, which TensorFlow would look up instead.
-
-    On a processor it finds this one, so the numbers stay the same. But with `jit_compile=True` the look-up becomes part
-    of the compiled program, and each number takes thirty times as long.
-    """
-    import tensorflow as tf
-
-    drop = getattr(tf.nn.experimental, "stateless_dropout", None)
-    if drop is not None and not isinstance(drop, functools.partial):
-        tf.nn.experimental.stateless_dropout = functools.partial(drop, rng_alg="philox")
-
-
 @contextlib.contextmanager
-def _quiet_stderr():
-    """Hold back what is written to file descriptor 2, where C++ code writes; let it out if the block fails.
+def _without_greetings():
+    """Leave TensorFlow's greetings out of what is written to file descriptor 2, where its C++ code writes.
 
-    Setting TF_CPP_MIN_LOG_LEVEL is not enough: some of TensorFlow's messages are written before it is read.
+    A process of its own passes the other lines on, each at once: what is said just before a crash is not lost.
     """
     try:
-        held, saved = tempfile.TemporaryFile(), os.dup(2)  # noqa: SIM115 - closed below
-    except OSError:  # nowhere to write, or no stderr: then not quiet, but at work
+        sieve = subprocess.Popen([sys.executable, "-I", "-S", "-c", SIEVE], stdin=subprocess.PIPE)
+        saved = os.dup(2)
+    except OSError:  # no such process, or no stderr: then with the greetings
         yield
         return
-    with held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            os.dup2(saved, 2)
-            held.seek(0)
-            os.write(2, held.read())
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+    os.dup2(sieve.stdin.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        sieve.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            sieve.wait(timeout=2)

@@ -1,4 +1,4 @@
-"""Statistics over a study: effect, interval, test, verdict and table. One run each gives no verdict.
+"""Statistics over runs: effect, interval, test, verdict and table. One run each gives no verdict.
 
 Runs come as a pandas DataFrame with one row per run: a column per option, `seed`, and the metrics (see labkit.study).
 There are two questions that sound alike. `compare` asks whether a *recipe* tends to be better, whatever the seed: it
@@ -20,13 +20,28 @@ INTERVALS = {"low": "high", "welch_low": "welch_high"}  # columns that a table s
 
 
 def summary(runs, metric, by):
-    """Mean and spread of `metric` for each setting.
+    """Mean and standard deviation of `metric` for each setting.
 
-    by: the name of the column, or the list of columns, that tell settings apart.
-    Returns a DataFrame with a row per setting, in order of first appearance: the `by` columns, `runs` (how many),
-    `mean`, `sd` (with n - 1), and the 95% interval of the mean over seeds from `low` to `high` (Student 1908). A single
-    run has a mean but no spread: `sd`, `low` and `high` are NaN.
-    Raises LabError where a column is missing or `metric` has values that are not finite.
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        A row per run.
+    metric : str
+        The column of numbers.
+    by : str or list of str
+        The column, or columns, that tell settings apart.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per setting, in order of first appearance: the `by` columns, `runs` (how many), `mean`, `sd` (with n - 1),
+        and the 95% interval of the mean over seeds from `low` to `high` (Student 1908). A single run has a mean but no
+        standard deviation: `sd`, `low` and `high` are NaN.
+
+    Raises
+    ------
+    LabError
+        Where a column is missing or `metric` has values that are not finite.
     """
     from scipy import stats
 
@@ -43,7 +58,7 @@ def compare(
     runs,
     metric,
     by,
-    to,
+    baseline,
     within=None,
     *,
     paired=False,
@@ -51,34 +66,56 @@ def compare(
     higher_is_better=None,
     confidence=CONFIDENCE,
 ):
-    """Compare the runs of each setting of column `by` with those of the setting `to`.
+    """Compare the runs of each setting of column `by` with those of the setting `baseline`.
 
-    within: a column or list of columns; comparisons stay inside each combination of their values.
-    paired: False for runs that are independent of each other: Welch's t test (Welch 1947). True for values that belong
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        A row per run. An option that is None is a setting named "None".
+    metric : str
+        The column of numbers to compare.
+    by : str
+        The column that tells settings apart.
+    baseline : value of the column `by`
+        What the others are compared with.
+    within : str or list of str, optional
+        Comparisons stay inside each combination of the values of these columns.
+    paired : bool
+        False for runs that are independent of each other: Welch's t test (Welch 1947). True for values that belong
         together two by two, such as one training stopped by two rules: Student's paired t test (Student 1908). It has
         half the degrees of freedom, so it pays only where the pairs are correlated.
-    pair: the column or list of columns that tell which two runs belong together.
-    higher_is_better: None decides by the metric's name: for a loss, an error or seconds, lower is better.
-    confidence: of the whole family of comparisons in this call.
+    pair : str or list of str
+        The columns that tell which two runs belong together.
+    higher_is_better : bool, optional
+        None decides by the metric's name: for a loss, an error or seconds, lower is better.
+    confidence : float
+        Of the whole family of comparisons in this call.
 
-    Returns a DataFrame with a row per comparison: the `within` columns, `setting`, `reference`; `runs` (how many of
-    each; the smaller number); `difference` (mean of setting minus reference); its interval `low` to `high`; `p`;
-    `p_holm`, corrected for the comparisons of this call (Holm 1979); `verdict`, one of "better", "worse", "not
-    resolved" and "identical"; `r`, the correlation of the pairs; `resolvable`.
+    Returns
+    -------
+    pandas.DataFrame
+        A row per comparison: the `within` columns, `setting`, `baseline`; `runs` (how many of each; the smaller
+        number); `difference` (mean of setting minus baseline); its interval `low` to `high`; `p`; `p_holm`, corrected
+        for the comparisons of this call (Holm 1979); `verdict`, one of "better", "worse", "not resolved" and
+        "identical"; `r`, the correlation of the pairs; `resolvable`.
 
+    Raises
+    ------
+    LabError
+        Where a verdict would be unsound: fewer than two runs of a setting, two runs that claim the same place, values
+        that are not finite, no spread at all, a column or setting that does not exist; with `paired`, a run without
+        partner.
+
+    Notes
+    -----
     Interval and verdict go by one correction: each interval has the level at which Holm's procedure judges its row, so
     it holds 0 exactly where the verdict is "not resolved".
     Rows whose values are equal in every pair are "identical": nothing was compared, so they have no p and do not count
     as a comparison.
     `resolvable` is the smallest difference that this design had a chance of 80% to resolve (Bloom 1995), given the
-    spread of the runs. It does not depend on the difference that was found.
+    standard deviations of the runs. It does not depend on the difference that was found.
     `r` is NaN where there are fewer than three pairs or one of the two does not vary. With `paired`, where pairing does
     not shorten the interval, `welch_low` to `welch_high` is Welch's at the same level, and NaN elsewhere.
-    An option that is None is a setting named "None".
-
-    Raises LabError where a verdict would be unsound: fewer than two runs of a setting, two runs that claim the same
-    place, values that are not finite, no spread at all, a column or setting that does not exist; with `paired`, a run
-    without partner.
     """
     import pandas as pd
 
@@ -86,10 +123,10 @@ def compare(
         raise LabError(f"The confidence is a share between 0 and 1, for example 0.95; this one is {confidence}.")
     within, pair = _names(within), _names(pair)
     runs = _checked(runs, metric, [by, *within, *pair])
-    to = "None" if to is None else to
+    baseline = "None" if baseline is None else baseline
     settings = list(runs[by].unique())
-    if to not in settings:
-        raise LabError(f"No run has {by} {to}, so nothing can be compared with it; there are {_listed(settings)}.")
+    if baseline not in settings:
+        raise LabError(f"No run has {by} {baseline}, so nothing can be compared with it; there are {_listed(settings)}.")
     _refuse_duplicates(runs, [*within, by, *pair])
     if higher_is_better is None:
         higher_is_better = not any(word in metric for word in ("loss", "error", "entropy", "seconds"))
@@ -97,14 +134,14 @@ def compare(
     places, comparisons = [], []
     for cell, group in _cells(runs, within):
         values = group.pivot(index=pair, columns=by, values=metric)
-        if to not in values:
-            raise LabError(f"There is no run with {_spelled({**cell, by: to})} to compare with: record it.")
+        if baseline not in values:
+            raise LabError(f"There is no run with {_spelled({**cell, by: baseline})} to compare with: record it.")
         for setting in group[by].unique():
-            if setting != to:
-                places.append({**cell, "setting": setting, "reference": to})
-                comparisons.append(_Comparison.of(values, setting, to, cell, paired))
+            if setting != baseline:
+                places.append({**cell, "setting": setting, "baseline": baseline})
+                comparisons.append(_Comparison.of(values, setting, baseline, cell, paired))
     if not comparisons:
-        raise LabError(f"All runs have {by} {to}: there is nothing to compare it with.")
+        raise LabError(f"All runs have {by} {baseline}: there is nothing to compare it with.")
     found = _judged(comparisons, 1 - confidence, 1 if higher_is_better else -1)
     frame = pd.DataFrame([place | row for place, row in zip(places, found, strict=True)])
     if "welch_low" in frame and frame["welch_low"].isna().all():
@@ -115,42 +152,42 @@ def compare(
 
 @dataclass(frozen=True)
 class _Comparison:
-    """The values of a setting and of the reference, each (runs,), in the order of the pairs where there are pairs."""
+    """The values of a setting and of the baseline, each (runs,), in the order of the pairs where there are pairs."""
 
     setting: np.ndarray
-    reference: np.ndarray
+    baseline: np.ndarray
     pairs: np.ndarray  # (pairs, 2): those with both values
     paired: bool
     identical: bool
 
     @classmethod
-    def of(cls, values, setting, to, cell, paired):
+    def of(cls, values, setting, baseline, cell, paired):
         """Raises LabError where the two cannot be compared. values: a row per pair, a column per setting."""
         inside = f" ({_spelled(cell)})" if cell else ""
-        two = values[[setting, to]].dropna(how="all")
+        two = values[[setting, baseline]].dropna(how="all")
         if two.count().min() < 2:
             raise LabError(
-                f"There are too few runs to compare {setting} with {to}{inside}: one run each cannot tell a difference "
+                f"There are too few runs to compare {setting} with {baseline}{inside}: one run each cannot tell a difference "
                 "from luck, so record more seeds."
             )
         if paired:
-            _refuse_single(two, setting, to, inside)
+            _refuse_single(two, setting, baseline, inside)
         whole = two.dropna()
-        one, other = (two[name].dropna().to_numpy() for name in (setting, to))
+        one, other = (two[name].dropna().to_numpy() for name in (setting, baseline))
         rounding = 1e-12 * np.abs(two.to_numpy()[~two.isna().to_numpy()]).max()  # far below any accuracy
-        apart = (whole[setting] - whole[to]).to_numpy()
+        apart = (whole[setting] - whole[baseline]).to_numpy()
         identical = len(whole) == len(two) and bool(np.abs(apart).max() <= rounding)
         spread = np.ptp(apart) if paired else max(np.ptp(one), np.ptp(other))
         if not identical and spread <= rounding:
             raise LabError(
-                f"{setting} and {to}{inside} differ by the same amount in all {len(two)} runs, which leaves no luck to "
+                f"{setting} and {baseline}{inside} differ by the same amount in all {len(two)} runs, which leaves no luck to "
                 "measure the difference against: check that each run uses its seed, or record more seeds."
             )
         return cls(one, other, whole.to_numpy(), paired, identical)
 
     @property
     def difference(self):
-        return 0.0 if self.identical else float(self.setting.mean() - self.reference.mean())
+        return 0.0 if self.identical else float(self.setting.mean() - self.baseline.mean())
 
     @property
     def r(self):
@@ -162,8 +199,8 @@ class _Comparison:
         if paired:
             apart = self.pairs[:, 0] - self.pairs[:, 1]
             return _T(self.difference, apart.std(ddof=1) / math.sqrt(len(apart)), len(apart) - 1)
-        squares = [values.var(ddof=1) / len(values) for values in (self.setting, self.reference)]
-        freedom = [square**2 / (len(v) - 1) for square, v in zip(squares, (self.setting, self.reference), strict=True)]
+        squares = [values.var(ddof=1) / len(values) for values in (self.setting, self.baseline)]
+        freedom = [square**2 / (len(v) - 1) for square, v in zip(squares, (self.setting, self.baseline), strict=True)]
         return _T(self.difference, math.sqrt(sum(squares)), sum(squares) ** 2 / sum(freedom))
 
 
@@ -207,7 +244,7 @@ def _judged(comparisons, alpha, sign):
     rows = []
     at = iter(zip(tests, p, p_holm, levels, strict=True))
     for one in comparisons:
-        row = {"runs": min(len(one.setting), len(one.reference)), "difference": one.difference}
+        row = {"runs": min(len(one.setting), len(one.baseline)), "difference": one.difference}
         if one.identical:
             empty = dict.fromkeys(("low", "high", "p", "p_holm"), math.nan)
             rows.append(row | empty | {"verdict": "identical", "r": one.r, "resolvable": math.nan})
@@ -247,7 +284,7 @@ def _holm_levels(p, alpha):
 class McNemar:
     """What `mcnemar` finds. `table` makes it readable."""
 
-    only_a: int  # images that only a reads rightly
+    only_a: int  # images that only a classifies correctly
     only_b: int
     difference: float  # accuracy of b minus accuracy of a
     low: float  # 95% interval of the difference
@@ -257,25 +294,39 @@ class McNemar:
 
 
 def mcnemar(y_true, a, b):
-    """Do two fitted networks differ on images like these? Count the images that only one of them reads rightly.
+    """Do two fitted networks differ on images like these? Count the images that only one of them classifies correctly.
 
-    y_true, a, b: (n,) whole numbers: the true classes, and those that each network predicts for the same n images.
-    Returns a McNemar. p: the exact test of McNemar (1947), recommended by Dietterich (1998) for two classifiers that
-    were trained once. Interval: the Wald interval after adding 1/2 to each of the four counts (Agresti and Min 2005).
-    It says nothing about other seeds: for "does this recipe tend to be better?", use `compare`.
-    Raises LabError where the arrays are not three rows of n classes, for example probabilities.
+    Parameters
+    ----------
+    y_true, a, b : array of int, shape (n,)
+        The true classes, and those that each network predicts for the same n images.
+
+    Returns
+    -------
+    McNemar
+
+    Raises
+    ------
+    LabError
+        Where the arrays are not three rows of n classes, for example probabilities.
+
+    Notes
+    -----
+    p is that of the exact test of McNemar (1947), which Dietterich (1998) recommends for two classifiers that were
+    trained once. The interval is Wald's after adding 1/2 to each of the four counts (Agresti and Min 2005). It says
+    nothing about other seeds: for "does this recipe tend to be better?", use `compare`.
     """
     from scipy import stats
 
     y_true, a, b = (np.asarray(array) for array in (y_true, a, b))
     if y_true.ndim != 1 or not y_true.size or not y_true.shape == a.shape == b.shape:
         raise LabError(
-            f"evidence.mcnemar compares three arrays of n classes; these have shapes {y_true.shape}, {a.shape} and "
+            f"stats.mcnemar compares three arrays of n classes; these have shapes {y_true.shape}, {a.shape} and "
             f"{b.shape}: turn probabilities into classes with .argmax(axis=1)."
         )
     if any(array.dtype.kind not in "biu" and not np.all(array == np.round(array)) for array in (y_true, a, b)):
         raise LabError(
-            "evidence.mcnemar compares classes, which are whole numbers: turn probabilities into classes first."
+            "stats.mcnemar compares classes, which are whole numbers: turn probabilities into classes first."
         )
     n = len(y_true)
     only_a, only_b = int(np.sum((a == y_true) & (b != y_true))), int(np.sum((a != y_true) & (b == y_true)))
@@ -364,8 +415,8 @@ def _cells(runs, within):
         yield dict(zip(within, values, strict=True)), group
 
 
-def _refuse_single(two, setting, to, inside):
-    for lacking, partner in ((setting, to), (to, setting)):
+def _refuse_single(two, setting, baseline, inside):
+    for lacking, partner in ((setting, baseline), (baseline, setting)):
         alone = two.index[two[lacking].isna()]
         if len(alone):
             pairs = "; ".join(_spelled(dict(zip(two.index.names, np.atleast_1d(key), strict=True))) for key in alone)
@@ -395,7 +446,7 @@ def _column(frame, name):
         kind = "Welch's " if name == "welch_low" else ""
         family = ", Holm" if frame.attrs.get("comparisons", 1) > 1 else ""
         return f"{kind}{100 * frame.attrs.get('confidence', CONFIDENCE):g}% interval{family}", cells, "r"
-    heading = {"p_holm": "Holm p"}.get(name, str(name).replace("_", " "))
+    heading = {"p_holm": "p (Holm)"}.get(name, str(name).replace("_", " "))
     if not is_numeric_dtype(frame[name]) or is_bool_dtype(frame[name]):
         return heading, [str(value) for value in frame[name]], "l"
     kind = metric if name in {"mean", "sd", "difference", "resolvable"} else str(name)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from labkit import evidence
+from labkit import stats
 from labkit.errors import LabError
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -34,7 +34,7 @@ def study(**settings):
 
 
 def compare(runs, **options):
-    return evidence.compare(runs, **{"metric": "test_accuracy", "by": "method", "to": "plain", **options})
+    return stats.compare(runs, **{"metric": "test_accuracy", "by": "method", "to": "plain", **options})
 
 
 def random_study(rng, settings=("plain", "BN", "dropout"), cells=("a", "b"), seeds=6, gain=0.0):
@@ -108,7 +108,7 @@ def test_a_difference_of_the_resolvable_size_is_resolved_in_four_of_five_studies
 def test_summary_of_students_sleep_data():
     # By hand: the first drug's values sum to 7.5 and their squares to 34.43, so the variance is
     # (34.43 - 7.5 * 0.75) / 9 = 3.200556. The table of t has 2.262157 for 9 degrees of freedom.
-    first = evidence.summary(study(**SLEEP), "test_accuracy", "method").iloc[0]
+    first = stats.summary(study(**SLEEP), "test_accuracy", "method").iloc[0]
     half = 2.262157 * math.sqrt(3.200556 / 10)
     assert (first["runs"], first["mean"]) == (10, pytest.approx(0.75))
     assert first["sd"] == pytest.approx(math.sqrt(3.200556), rel=1e-6)
@@ -151,7 +151,7 @@ def test_each_interval_has_the_level_at_which_holm_judges_its_row():
 def test_an_interval_holds_0_exactly_where_nothing_is_resolved(rng):
     for paired in (False, True):
         frame = compare(
-            random_study(rng, "abcdefgh", cells=tuple("vwxyz"), gain=0.4), to="a", within="hidden", paired=paired
+            random_study(rng, "abcdefgh", cells=tuple("vwxyz"), gain=0.4), baseline="a", within="hidden", paired=paired
         )
         holds_0 = (frame["low"] < 0) & (frame["high"] > 0)
         assert set(frame["verdict"]) == {"better", "not resolved"}
@@ -200,7 +200,7 @@ def answers(both, only_a, only_b, neither):
 
 
 def test_mcnemar_of_agrestis_surveys():
-    result = evidence.mcnemar(*answers(794, 150, 86, 570))
+    result = stats.mcnemar(*answers(794, 150, 86, 570))
     assert (result.only_a, result.only_b, result.verdict) == (150, 86, "worse")
     assert result.difference == pytest.approx(880 / 1600 - 944 / 1600)
     # Agresti: z squared = 17.36, p = 0.00003 (approximate test); interval -0.06 to -0.02.
@@ -211,34 +211,34 @@ def test_mcnemar_of_agrestis_surveys():
 
 def test_mcnemar_interval_of_agresti_and_min():
     # The example of R's PropCIs::diffpropci.mp: counts 40 and 20 among 160 give -0.21601726 to -0.03089632.
-    result = evidence.mcnemar(*answers(50, 40, 20, 50))
+    result = stats.mcnemar(*answers(50, 40, 20, 50))
     assert (result.low, result.high) == pytest.approx((-0.21601726, -0.03089632), abs=5e-9)
     assert result.difference == -20 / 160
 
 
 def test_mcnemar_by_hand():
     # One against eight: p = 2 (1 + 9) / 2^9.
-    result = evidence.mcnemar(*answers(3, 1, 8, 4))
+    result = stats.mcnemar(*answers(3, 1, 8, 4))
     assert (result.p, result.verdict) == (pytest.approx(20 / 512), "better")
-    assert evidence.mcnemar(*answers(3, 0, 6, 0)).p == pytest.approx(2 / 64)
-    assert evidence.mcnemar(*answers(3, 5, 0, 0)).verdict == "not resolved", "p = 2 / 32"
+    assert stats.mcnemar(*answers(3, 0, 6, 0)).p == pytest.approx(2 / 64)
+    assert stats.mcnemar(*answers(3, 5, 0, 0)).verdict == "not resolved", "p = 2 / 32"
 
 
 def test_mcnemar_of_networks_that_never_disagree():
-    result = evidence.mcnemar(*answers(5, 0, 0, 5))
+    result = stats.mcnemar(*answers(5, 0, 0, 5))
     assert (result.difference, result.p, result.verdict) == (0, 1, "not resolved")
     assert result.low == -result.high < 0, "equal on these images is not equal on all"
 
 
 def test_mcnemar_counts_right_answers_only():
     # Two different wrong answers are no disagreement about what is right.
-    result = evidence.mcnemar([1, 1, 2], [1, 5, 2], [1, 6, 3])
+    result = stats.mcnemar([1, 1, 2], [1, 5, 2], [1, 6, 3])
     assert (result.only_a, result.only_b) == (1, 0)
 
 
 def test_mcnemar_interval_stays_within_possible_differences():
-    assert evidence.mcnemar(*answers(0, 0, 3, 0)).high == 1
-    assert evidence.mcnemar(*answers(0, 3, 0, 0)).low == -1
+    assert stats.mcnemar(*answers(0, 0, 3, 0)).high == 1
+    assert stats.mcnemar(*answers(0, 3, 0, 0)).low == -1
 
 
 # Properties
@@ -266,7 +266,7 @@ def test_what_differs_between_seeds_only_is_no_spread(rng):
 
 def test_exchanging_setting_and_reference_flips_the_sign(rng):
     runs = random_study(rng, settings=("plain", "BN"), cells=("a",), gain=2.0)
-    (there,), (back,) = compare(runs).to_dict("records"), compare(runs, to="BN").to_dict("records")
+    (there,), (back,) = compare(runs).to_dict("records"), compare(runs, baseline="BN").to_dict("records")
     assert there["difference"] == pytest.approx(-back["difference"])
     assert (there["low"], there["high"]) == pytest.approx((-back["high"], -back["low"]))
     assert there["p"] == pytest.approx(back["p"])
@@ -285,7 +285,7 @@ def test_rows_come_in_order_of_first_appearance(rng):
     runs = random_study(rng, settings=("z", "plain", "a"), cells=("y", "x"))
     frame = compare(runs, within="hidden")
     assert list(zip(frame["hidden"], frame["setting"], strict=True)) == list(itertools.product("yx", "za"))
-    summary = evidence.summary(runs, "test_accuracy", ["hidden", "method"])
+    summary = stats.summary(runs, "test_accuracy", ["hidden", "method"])
     expected = list(itertools.product("yx", ("z", "plain", "a")))
     assert list(zip(summary["hidden"], summary["method"], strict=True)) == expected
 
@@ -335,20 +335,20 @@ def test_the_runs_are_left_as_they_were(rng):
     runs = random_study(rng)
     before = runs.copy()
     compare(runs, within="hidden")
-    evidence.summary(runs, "test_accuracy", "hidden")
+    stats.summary(runs, "test_accuracy", "hidden")
     pd.testing.assert_frame_equal(runs, before)
 
 
 def test_none_is_a_setting():
     runs = study(**SLEEP).replace({"method": {"plain": None}})
-    (row,) = compare(runs, to=None).itertuples()
+    (row,) = compare(runs, baseline=None).itertuples()
     assert (row.setting, row.reference, row.runs) == ("BN", "None", 10)
-    rates = compare(RUNS.assign(rate=[0.1] * 3 + [None] * 3), by="rate", to=0.1)
+    rates = compare(RUNS.assign(rate=[0.1] * 3 + [None] * 3), by="rate", baseline=0.1)
     assert rates["setting"][0] == "None"
 
 
 def test_summary_of_single_runs_has_no_spread():
-    frame = evidence.summary(study(plain=[0.5], BN=[0.6, 0.6]), "test_accuracy", "method")
+    frame = stats.summary(study(plain=[0.5], BN=[0.6, 0.6]), "test_accuracy", "method")
     assert list(frame["runs"]) == [1, 2]
     assert frame[["sd", "low", "high"]].iloc[0].isna().all()
     assert list(frame[["sd", "low", "high"]].iloc[1]) == pytest.approx([0, 0.6, 0.6])
@@ -379,7 +379,7 @@ def test_where_nothing_differs_few_studies_find_anything(rng):
     # Seven comparisons in each study: without correction more than one study in six would "find" a difference.
     studies, found, uncorrected = 100, 0, 0
     for _ in range(studies):
-        frame = compare(random_study(rng, "abcdefgh", cells=("x",), seeds=4), to="a")
+        frame = compare(random_study(rng, "abcdefgh", cells=("x",), seeds=4), baseline="a")
         found += any(frame["verdict"] != "not resolved")
         uncorrected += any(frame["p"] < 0.05)
     limit = 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
@@ -434,7 +434,7 @@ def test_a_refusal_says_where():
 
 def test_summary_refuses_what_is_not_finite():
     with pytest.raises(LabError, match="1 of 6 values"):
-        evidence.summary(RUNS.assign(test_accuracy=[1, 2, math.nan, 4, 5, 6]), "test_accuracy", "method")
+        stats.summary(RUNS.assign(test_accuracy=[1, 2, math.nan, 4, 5, 6]), "test_accuracy", "method")
 
 
 @pytest.mark.parametrize(
@@ -449,11 +449,11 @@ def test_summary_refuses_what_is_not_finite():
 )
 def test_mcnemar_refuses(arrays, message):
     with pytest.raises(LabError, match=message):
-        evidence.mcnemar(*arrays)
+        stats.mcnemar(*arrays)
 
 
 def test_mcnemar_takes_whole_floats():
-    assert evidence.mcnemar([1.0, 2.0], [1, 1], np.array([1, 2], dtype=np.uint8)).only_b == 1
+    assert stats.mcnemar([1.0, 2.0], [1, 1], np.array([1, 2], dtype=np.uint8)).only_b == 1
 
 
 # Tables
@@ -478,7 +478,7 @@ COMPARISONS.attrs["comparisons"] = 2
 
 
 def test_table_of_comparisons_as_text():
-    assert str(evidence.table(COMPARISONS.drop(columns=["reference", "p_holm"]))).splitlines() == [
+    assert str(stats.table(COMPARISONS.drop(columns=["reference", "p_holm"]))).splitlines() == [
         "+--------+---------+-------+------------+--------------------+---------+--------------+-------+------------+",
         "| hidden | setting |  runs | difference | 95% interval, Holm |       p | verdict      |     r | resolvable |",
         "+--------+---------+-------+------------+--------------------+---------+--------------+-------+------------+",
@@ -487,7 +487,7 @@ def test_table_of_comparisons_as_text():
         "| 128    | BN      | 1,200 |     0.0000 |                    |         | identical    |       |            |",
         "+--------+---------+-------+------------+--------------------+---------+--------------+-------+------------+",
     ]
-    assert evidence.table(COMPARISONS).field_names == [
+    assert stats.table(COMPARISONS).field_names == [
         "hidden", "setting", "reference", "runs", "difference", "95% interval, Holm", "p", "Holm p", "verdict", "r",
         "resolvable",
     ]  # fmt: skip
@@ -495,7 +495,7 @@ def test_table_of_comparisons_as_text():
 
 def test_table_with_welchs_interval_beside_the_paired_one():
     frame = compare(study(plain=[1, 2, 3, 4], helped=[2.1, 3, 4.1, 5], hurt=[5, 4, 3, 2]), paired=True)
-    made = evidence.table(frame)
+    made = stats.table(frame)
     assert "Welch's 95% interval, Holm" in made.field_names
     welch = [row[-1] for row in made.rows]
     assert welch[0] == ""
@@ -503,7 +503,7 @@ def test_table_with_welchs_interval_beside_the_paired_one():
 
 
 def test_table_as_html_is_escaped_and_aligned():
-    html = evidence.table(COMPARISONS[["hidden", "p"]].iloc[1:2].assign(hidden="<b>"))._repr_html_()
+    html = stats.table(COMPARISONS[["hidden", "p"]].iloc[1:2].assign(hidden="<b>"))._repr_html_()
     cell = '<td style="padding-left: 1em; padding-right: 1em; text-align: {}; vertical-align: top">{}</td>'
     assert [line.strip() for line in html.splitlines() if "<td" in line] == [
         cell.format("left", "&lt;b&gt;"),
@@ -523,14 +523,14 @@ def test_table_of_runs():
             "history": [{"loss": [1.0]}] * 2,
         }
     )
-    rows = evidence.table(runs).rows
-    assert evidence.table(runs).field_names == ["rate", "norm", "test loss", "seconds", "parameters"]
+    rows = stats.table(runs).rows
+    assert stats.table(runs).field_names == ["rate", "norm", "test loss", "seconds", "parameters"]
     assert rows == [["0.1", "True", "0.1235", "1,234.6", "318,010"], ["1e-05", "False", "", "7.0", "10"]]
 
 
 def test_table_of_a_summary():
-    frame = evidence.summary(study(plain=[0.5], BN=[0.5, 0.75]), "test_accuracy", "method")
-    made = evidence.table(frame)
+    frame = stats.summary(study(plain=[0.5], BN=[0.5, 0.75]), "test_accuracy", "method")
+    made = stats.table(frame)
     assert made.field_names == ["method", "runs", "mean", "sd", "95% interval"]
     assert made.rows == [
         ["plain", "1", "0.5000", "", "one run"],
@@ -540,29 +540,29 @@ def test_table_of_a_summary():
 
 def test_table_has_the_digits_of_the_metric_and_the_level_of_the_interval():
     runs = study(plain=[1, 2, 4], BN=[11, 12, 15]).rename(columns={"test_accuracy": "seconds"})
-    made = evidence.table(compare(runs, metric="seconds", confidence=0.9, paired=True))
+    made = stats.table(compare(runs, metric="seconds", confidence=0.9, paired=True))
     assert made.get_csv_string().splitlines()[1].startswith('BN,plain,3,10.3,"[9.4, 11.3]"')
     assert "90% interval" in made.field_names
 
 
 def test_table_of_mcnemar():
-    made = evidence.table(evidence.mcnemar(*answers(794, 150, 86, 570)))
+    made = stats.table(stats.mcnemar(*answers(794, 150, 86, 570)))
     assert made.field_names == ["only a", "only b", "difference", "95% interval", "p", "verdict"]
     assert made.rows == [["150", "86", "-0.0400", "[-0.0587, -0.0212]", "< 0.001", "worse"]]
 
 
 def test_table_leaves_the_frame_as_it_was():
     before = COMPARISONS.copy()
-    evidence.table(COMPARISONS)
+    stats.table(COMPARISONS)
     pd.testing.assert_frame_equal(COMPARISONS, before)
 
 
 def test_mcnemar_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        evidence.mcnemar([1], [1], [2]).p = 0.0
+        stats.mcnemar([1], [1], [2]).p = 0.0
 
 
 def test_importing_is_cheap():
     heavy = {"scipy", "pandas", "statsmodels", "prettytable", "keras"}
-    code = f"import sys; from labkit import evidence; sys.exit(len({heavy} & set(sys.modules)))"
+    code = f"import sys; from labkit import stats; sys.exit(len({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

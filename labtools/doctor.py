@@ -11,9 +11,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from labkit import runner
+from labkit import _machine
+from labtools import project, run
 
-LOCK = runner.ROOT / "requirements.txt"
+LOCK = project.ROOT / "requirements.txt"
 PIP = ("-m", "pip", "install")
 GOOD, WARN, BAD = "✓", "!", "✗"
 NEED_GB = 2.0  # of memory, for one lab and JupyterLab
@@ -27,11 +28,23 @@ def main():
     for name, check in CHECKS.items():
         try:
             mark, text = check()
-        except ModuleNotFoundError as error:
-            mark, text = BAD, f"cannot be checked without the package {error.name}: {_mend(*PIP, '-r', LOCK)}"
+        except Exception as error:  # a broken package can fail in any way, and is what the doctor is for
+            mark, text = BAD, _cannot_be_checked(error)
         print(f"{mark} {name:10}  {text}", flush=True)
         broken = broken or mark == BAD
     return int(broken)
+
+
+def _cannot_be_checked(error):
+    """What to do where a check itself stops with an error."""
+    name = getattr(error, "name", None) or ""
+    if isinstance(error, ImportError) and name.partition(".")[0] in sys.stdlib_module_names:
+        return f"this Python lacks its own module {name}: install Python 3.12 from python.org, and run labs.py with it"
+    if isinstance(error, ModuleNotFoundError):
+        return f"cannot be checked without the package {name}: {_mend(*PIP, '-r', LOCK)}"
+    first = str(error).strip().partition("\n")[0][:120]
+    mend = _mend(*PIP, "--force-reinstall", "-r", LOCK)
+    return f"a package is broken ({type(error).__name__}: {first}): {mend}"
 
 
 def _mend(*arguments):
@@ -43,7 +56,7 @@ def check_python():
     """Whether this Python is one that pyproject.toml allows. Each check returns (mark, text)."""
     from packaging.specifiers import SpecifierSet
 
-    project = tomllib.loads((runner.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((project.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = project["requires-python"]
     version = ".".join(map(str, sys.version_info[:3]))
     if SpecifierSet(wanted).contains(version, prereleases=True):
@@ -83,23 +96,23 @@ def check_packages():
 
 def check_labkit():
     """Whether the installed labkit is this checkout, so that kernels see changes to it."""
-    mend = _mend(*PIP, "--no-deps", "-e", runner.ROOT)
+    mend = _mend(*PIP, "--no-deps", "-e", project.ROOT)
     # A build leaves metadata without an origin in the checkout, which is found too where the checkout is on the path.
     origins = [found.read_text("direct_url.json") for found in importlib.metadata.distributions(name="nn-labs")]
     origins = [json.loads(origin) for origin in origins if origin]
     if not origins:
         return BAD, f"not installed: {mend}"
     folder = Path(url2pathname(urlsplit(origins[0]["url"]).path))
-    if not origins[0].get("dir_info", {}).get("editable") or folder.resolve() != runner.ROOT:
-        return BAD, f"installed from {folder}, or as a copy, so it is not {runner.ROOT}: {mend}"
-    return GOOD, f"this checkout, {runner.ROOT}"
+    if not origins[0].get("dir_info", {}).get("editable") or folder.resolve() != project.ROOT:
+        return BAD, f"installed from {folder}, or as a copy, so it is not {project.ROOT}: {mend}"
+    return GOOD, f"this checkout, {project.ROOT}"
 
 
 def check_memory():
     """Whether a lab fits into the free memory."""
-    free = runner.free_memory_gb()
+    free = _machine.free_memory_gb()
     if free < NEED_GB:
-        return WARN, f"{free:.1f} GB free, and a lab may need {runner.LAB_GB}: close other programs before you start"
+        return WARN, f"{free:.1f} GB free, and a lab may need {_machine.LAB_GB}: close other programs before you start"
     return GOOD, f"{free:.1f} GB free"
 
 
@@ -107,12 +120,12 @@ def check_cores():
     """How many labs run side by side."""
     import joblib
 
-    return GOOD, f"{joblib.cpu_count()}, so `labs run` does {runner.default_jobs()} at a time"
+    return GOOD, f"{joblib.cpu_count()}, so `labs run` does {_machine.default_jobs()} at a time"
 
 
 def check_disk():
     """Whether there is room for data and outputs."""
-    free = shutil.disk_usage(runner.ROOT).free / 1e9
+    free = shutil.disk_usage(project.ROOT).free / 1e9
     if free < NEED_DISK_GB:
         return WARN, f"{free:.1f} GB free: delete something before outputs or data can no longer be stored"
     return GOOD, f"{free:.0f} GB free"
@@ -140,18 +153,51 @@ def check_kernel():
 
     mend = _mend("-m", "ipykernel", "install", "--sys-prefix")
     try:
-        command = KernelSpecManager().get_kernel_spec("python3").argv[0]
+        spec = KernelSpecManager().get_kernel_spec("python3")
     except NoSuchKernel:
         return BAD, f"JupyterLab has no kernel python3: {mend}"
-    # A bare name is replaced by the Python that JupyterLab itself runs in.
-    if command in {"python", "python3"} or os.path.realpath(command) == os.path.realpath(sys.executable):
+    # A bare name is replaced by the Python that JupyterLab itself runs in. Of others, the kernel's own Python says
+    # where it is: the file of a virtual environment's python is that of the Python which made it.
+    if spec.argv[0] in {"python", "python3"} or _prefix(spec.argv[0]) == sys.prefix:
         return GOOD, "JupyterLab's kernel python3 is this Python"
-    return BAD, f"JupyterLab's kernel python3 is another Python, {command}: {mend}"
+    found = f"JupyterLab's kernel python3 is another Python, {spec.argv[0]}"
+    if Path(spec.resource_dir).is_relative_to(sys.prefix):
+        return BAD, f"{found}: {mend}"
+    # What stands elsewhere is found first: a kernel of ours would only be hidden behind it.
+    return BAD, f"{found}, and hides ours: move the folder {spec.resource_dir} away"
+
+
+def _prefix(python):
+    """Where a Python says that it is installed; empty if it cannot be run."""
+    try:
+        done = subprocess.run(
+            [python, "-I", "-c", "import sys; print(sys.prefix)"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def check_names():
+    """Whether a file beside the labs hides a package from them."""
+    packages = set(importlib.metadata.packages_distributions())
+    files = sorted(
+        path.name
+        for path in project.NOTEBOOKS.iterdir()
+        if path.stem in packages | set(sys.stdlib_module_names) and (path.suffix == ".py" or path.is_dir())
+    )
+    if files:
+        return BAD, f"in {project.NOTEBOOKS}, {', '.join(files)} hides a package of that name: rename it"
+    return GOOD, "no file beside the labs hides a package"
 
 
 def check_tensorflow():
     """Whether TensorFlow loads: it is what fails where a processor or a system library is too old."""
-    run = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", "import tensorflow; print(tensorflow.__version__)"],
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
@@ -159,9 +205,11 @@ def check_tensorflow():
         errors="replace",
         check=False,
     )
-    if run.returncode == 0:
-        return GOOD, f"{run.stdout.strip()} loads"
-    said = (run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[-1]
+    if done.returncode == 0:
+        return GOOD, f"{done.stdout.strip()} loads"
+    if done.returncode in run.TOO_OLD:
+        return BAD, "does not load, because this processor is too old for it (no AVX): use Binder or Colab"
+    said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     if sys.platform == "win32":
         mend = "install Microsoft's Visual C++ Redistributable (x64)"
     else:
@@ -174,6 +222,7 @@ CHECKS = {
     "packages": check_packages,
     "labkit": check_labkit,
     "kernel": check_kernel,
+    "names": check_names,
     "TensorFlow": check_tensorflow,
     "memory": check_memory,
     "cores": check_cores,

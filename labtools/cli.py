@@ -1,12 +1,13 @@
-"""The `labs` command: open, run, test, record, stress, doctor, data, bench, links."""
+"""The `labs` command: open, run, test, record, robustness, doctor, data, bench, site."""
 
 import argparse
 import os
 import subprocess
 import sys
 
-from labkit import runner
+from labkit import _machine
 from labkit.errors import LabError
+from labtools import project, run
 
 # Commands whose further arguments go to the tool behind them.
 PASS_ON = {"open", "test", "bench"}
@@ -23,13 +24,13 @@ def main(argv=None):
     if chosen.command in PASS_ON:
         chosen.rest = rest
     try:
-        if not runner.NOTEBOOKS.is_dir():
+        if not project.NOTEBOOKS.is_dir():
             raise LabError(
-                f"There is no folder {runner.NOTEBOOKS}: this labkit was installed without its labs; "
+                f"There is no folder {project.NOTEBOOKS}: it was installed without its labs; "
                 "clone the project and run `python3 labs.py` there."
             )
-        runner.fix_data_path()
-        runner.fix_home()
+        project.fix_data_path()
+        project.fix_home()
         return COMMANDS[chosen.command](chosen)
     except LabError as error:
         print(error, file=sys.stderr)
@@ -62,20 +63,16 @@ def _parser():
     command.add_argument("labs", nargs="*", metavar="NN", help="numbers of labs; all by default")
     command.add_argument("--jobs", type=_count, help="runs at a time; by default one per core, if memory allows")
     command.add_argument("--check", action="store_true", help="train nothing; fail if a record is not complete")
-    command = add(
-        "stress", "Run labs under other seeds, on both data sets, and say how near each claim came to failing."
-    )
+    command = add("robustness", "Run labs under other seeds, on both data sets, and say which claims do not hold.")
     command.add_argument("labs", nargs="*", metavar="NN", help="numbers of labs; all by default")
-    command.add_argument("--seeds", type=_count, default=10, help="how many different ones (10); recorded ones count")
+    command.add_argument("--seeds", type=_count, default=10, help="how many different ones (10)")
     command.add_argument("--jobs", type=_count, help="labs at a time; by default one per core, if memory allows")
-    command.add_argument("--again", action="store_true", help="run recorded ones, too: one kernel's memory, all along")
-    command.add_argument("--show", action="store_true", help="run nothing; show every claim's smallest margin so far")
     add("doctor", "Check this computer and this installation.")
     command = add("data", "Show where MNIST comes from; download it if it is nowhere.")
     command.add_argument("--fetch", action="store_true", help="put MNIST into the cache folder for offline use")
     add("bench", "Measure time and memory. Takes the benchmarks' options.")
-    command = add("links", "Write the project's public address into every badge and link.")
-    command.add_argument("--check", action="store_true", help="change nothing; fail if a link is out of date")
+    command = add("site", "Write the project's public address and its tables into every page that shows them.")
+    command.add_argument("--check", action="store_true", help="change nothing; fail if a page is out of date")
     return parser
 
 
@@ -89,17 +86,16 @@ def _count(text):
 def _open(chosen):
     from jupyterlab.labapp import LabApp
 
-    from labkit import guide
-
-    os.environ.update(guide.startup_settings(os.environ))
-    (lab,) = runner.find_labs([chosen.lab or "00"])
-    return LabApp.launch_instance([str(lab), f"--ServerApp.root_dir={runner.ROOT}", *chosen.rest]) or 0
+    for name, value in _machine.SMALL.items():
+        os.environ.setdefault(name, value)
+    (lab,) = project.find_labs([chosen.lab or "00"])
+    return LabApp.launch_instance([str(lab), f"--ServerApp.root_dir={project.ROOT}", *chosen.rest]) or 0
 
 
 def _run(chosen):
     from labkit import data
 
-    labs = runner.find_labs(chosen.labs)
+    labs = project.find_labs(chosen.labs)
     width = max(len(lab.stem) for lab in labs)
     print(f"{'lab':{width}}  cells  claims  seconds  peak MB")
 
@@ -111,7 +107,7 @@ def _run(chosen):
             flush=True,
         )
 
-    results = runner.run(labs, chosen.jobs or runner.default_jobs(), chosen.threads, chosen.save, show)
+    results = run.run(labs, chosen.jobs or _machine.default_jobs(), chosen.threads, chosen.save, show)
     if not data.has_mnist():
         print("Run without MNIST, on the digits that stand in for it; `labs data` says how to get MNIST.")
         if chosen.save:
@@ -133,10 +129,10 @@ def _test(chosen):
         )
         os.environ["LABKIT_DATA"] = "digits"  # so that no kernel tries the network again
         compare = "--nbval-lax"
-    os.chdir(runner.ROOT)
-    side_by_side = ["-n", str(runner.default_jobs()), "--dist", "loadfile"]
-    notebooks = [compare, "--nbval-current-env", f"--nbval-cell-timeout={runner.CELL_SECONDS}"]
-    notebooks.append(f"--nbval-sanitize-with={runner.ROOT / 'tests' / 'nbval-sanitize.cfg'}")
+    os.chdir(project.ROOT)
+    side_by_side = ["-n", str(_machine.default_jobs()), "--dist", "loadfile"]
+    notebooks = [compare, "--nbval-current-env", f"--nbval-cell-timeout={run.CELL_SECONDS}"]
+    notebooks.append(f"--nbval-sanitize-with={project.ROOT / 'tests' / 'nbval-sanitize.cfg'}")
     usual = [] if "-m" in chosen.rest else ["-m", "not slow"]
     return int(pytest.main([*side_by_side, *notebooks, *usual, *chosen.rest]))
 
@@ -167,9 +163,9 @@ def _refuse_wrong_path(places):
 
 
 def _record(chosen):
-    from labkit import study
+    from labtools.studies import of_notebook
 
-    studies = [one for lab in runner.find_labs(chosen.labs) for one in study.of_notebook(lab)]
+    studies = [one for lab in project.find_labs(chosen.labs) for one in of_notebook(lab)]
     if not studies:
         raise LabError("These labs have no studies, so there is nothing to record.")
     if chosen.check:
@@ -188,31 +184,20 @@ def _record(chosen):
     return 0
 
 
-def _stress(chosen):
-    from labkit import stress
+def _robustness(chosen):
+    from labtools import robustness
 
-    labs = runner.find_labs(chosen.labs)
-    if not chosen.show:
-        datasets = [os.environ.get("LABKIT_DATA") or "", "digits"] if _have_mnist() else ["digits"]
-        jobs = chosen.jobs or runner.default_jobs(2 * runner.LAB_GB)  # a kernel grows from pass to pass
-        stress.run(labs, datasets, chosen.seeds, jobs, _show_pass, again=chosen.again)
-    lines = [line for line in stress.read() if line["lab"] in {lab.stem for lab in labs}]
-    print(stress.table(stress.by_claim(lines) if chosen.show else stress.by_lab(lines)))
-    if memory := stress.by_kernel(lines):
-        print(f"Memory in MB, where one kernel ran all of the {stress.PASSES} passes:", stress.table(memory), sep="\n")
-    failed = [line for line in lines if line["failure"] or not all(c["holds"] for c in line["claims"].values())]
-    print(f"{len(failed)} of {len(lines)} passes FAILED." if failed else f"All claims hold in all {len(lines)} passes.")
-    return 1 if failed or not lines else 0
-
-
-def _show_pass(line):
-    failed = [claim["sentence"] for claim in line["claims"].values() if not claim["holds"]]
-    outcome = "\n  ".join(["FAILED", *filter(None, [line["failure"]]), *failed]) if failed or line["failure"] else "ok"
-    print(f"{line['lab']}, {line['data']}, pass {line['shift'] + 1}: {line['seconds']:.0f} s, {outcome}", flush=True)
+    labs = project.find_labs(chosen.labs)
+    datasets = {"MNIST": os.environ.get("LABKIT_DATA", "")} if _have_mnist() else {}
+    failures = robustness.check(
+        labs, datasets | {"digits": "digits"}, chosen.seeds, chosen.jobs or _machine.default_jobs()
+    )
+    print("\n".join(["FAILED:", *failures]) if failures else "All claims hold under all seeds.")
+    return 1 if failures else 0
 
 
 def _doctor(_):
-    from labkit import doctor
+    from labtools import doctor
 
     return doctor.main()
 
@@ -233,16 +218,16 @@ def _data(chosen):
 
 
 def _bench(chosen):
-    script = runner.ROOT / "benchmarks" / "run.py"
+    script = project.ROOT / "benchmarks" / "run.py"
     if not script.exists():
         raise LabError(f"There is no {script}: get it back with `git checkout benchmarks`.")
-    return subprocess.call([sys.executable, str(script), *chosen.rest], cwd=runner.ROOT)
+    return subprocess.call([sys.executable, str(script), *chosen.rest], cwd=project.ROOT)
 
 
-def _links(chosen):
-    from labkit import links
+def _site(chosen):
+    from labtools import site
 
-    return links.main(chosen.check) or 0
+    return site.main(chosen.check)
 
 
 COMMANDS = {
@@ -250,11 +235,11 @@ COMMANDS = {
     "run": _run,
     "test": _test,
     "record": _record,
-    "stress": _stress,
+    "robustness": _robustness,
     "doctor": _doctor,
     "data": _data,
     "bench": _bench,
-    "links": _links,
+    "site": _site,
 }
 
 if __name__ == "__main__":

@@ -1,16 +1,12 @@
 """What is generated in README, notebooks and pages: links to the one address in pyproject.toml, and tables."""
 
-import importlib
 import re
-import sys
 import tomllib
-from pathlib import Path
 
-import nbformat
-
+from labkit import _files
 from labkit.errors import LabError
+from labtools.project import ROOT, find_labs, read_notebook
 
-ROOT = Path(__file__).resolve().parent.parent
 BINDER_BADGE = "https://mybinder.org/badge_logo.svg"
 COLAB_BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 INSTALL = re.compile(r'%pip install --quiet --no-deps "git\+[^"]*"')
@@ -26,8 +22,8 @@ def repository():
 def labs():
     """The labs in order: a list of (path, title, minutes of a student's time)."""
     found = []
-    for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
+    for path in find_labs():
+        notebook = read_notebook(path)
         title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
         found.append((path, title, notebook.metadata.get("labkit", {}).get("minutes")))
     return found
@@ -46,32 +42,9 @@ def colab(path):
     return f"https://colab.research.google.com/github/{owner_and_name}/blob/HEAD/notebooks/{path.name}"
 
 
-def reproduction():
-    """The short form of lab 90's table, in Markdown: what its cell "short-form" has printed."""
-    (path,) = (ROOT / "notebooks").glob("90_*.ipynb")
-    cells = {cell.id: cell for cell in nbformat.read(path, as_version=4).cells}
-    printed = [output.text for output in cells["short-form"].outputs if "text" in output]
-    if not printed:
-        raise LabError(f"{path.name} has not been run, so its table is not there: use `labs run --save 90`.")
-    return "".join(printed).strip()
-
-
 def generated():
     """What each file should say: a dict of path -> text of the whole file."""
-    classroom, report = (_benchmark(name) for name in ("classroom", "report"))
-    texts = {ROOT / "README.md": _readme(), ROOT / "benchmarks" / "README.md": _measured()}
-    texts |= {classroom.README: classroom.readme(), report.CLAIMS: report.all_claims()}
-    for path, _, _ in labs():
-        texts[path] = _notebook(path)
-    return texts
-
-
-def _benchmark(name):
-    """A file of benchmarks, which makes tables of what it has measured."""
-    folder = str(ROOT / "benchmarks")
-    if folder not in sys.path:
-        sys.path.insert(0, folder)  # first, because there is a folder "classroom" too
-    return importlib.import_module(name)
+    return {ROOT / "README.md": _readme()} | {path: _notebook(path) for path, _, _ in labs()}
 
 
 def main(check=False):
@@ -79,12 +52,12 @@ def main(check=False):
     outdated = [path for path, text in generated().items() if not path.exists() or path.read_text("utf-8") != text]
     names = ", ".join(str(path.relative_to(ROOT)) for path in outdated)
     if check:
-        print(f"out of date: {names}. `labs links` brings them up to date." if names else "All links are up to date.")
+        print(f"out of date: {names}. `labs site` brings them up to date." if names else "All pages are up to date.")
         return 1 if outdated else 0
     texts = generated()
     for path in outdated:
-        path.write_text(texts[path], encoding="utf-8", newline="\n")
-    print(f"brought up to date: {names}" if names else "All links were up to date.")
+        _files.replace(path, texts[path])
+    print(f"brought up to date: {names}" if names else "All pages were up to date.")
     return 0
 
 
@@ -103,25 +76,13 @@ def _readme():
         f"To have it on your computer, `git clone {repository()}`, or download and unpack it from there.",
         "<!-- end of launch -->",
     ]
-    text = _replace(LAUNCH, text, "\n".join(lines), "README.md")
-    return _filled(text, {"reproduction": reproduction}, "README.md")
-
-
-def _measured():
-    path = ROOT / "benchmarks" / "README.md"
-    return _filled(path.read_text("utf-8"), _benchmark("report").BLOCKS, "benchmarks/README.md")
-
-
-def _filled(text, blocks, name_of_file):
-    """The text with each block, a function, in place of what stands between its two markers."""
-    for name, block in blocks.items():
-        pattern = re.compile(f"<!-- {name} -->.*?<!-- end of {name} -->", re.DOTALL)
-        text = _replace(pattern, text, f"<!-- {name} -->\n{block()}\n<!-- end of {name} -->", name_of_file)
-    return text
+    return _replace(LAUNCH, text, "\n".join(lines), "README.md")
 
 
 def _notebook(path):
-    notebook = nbformat.read(path, as_version=4)
+    import nbformat
+
+    notebook = read_notebook(path)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.source = INSTALL.sub(f'%pip install --quiet --no-deps "git+{repository()}"', cell.source)

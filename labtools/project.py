@@ -1,0 +1,86 @@
+"""This copy of the course: its folders, its labs, and its notebooks, read in one place."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from labkit.errors import LabError
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+
+
+def find_labs(names=()) -> list[Path]:
+    """Find labs by number, such as "1" or "06", or by the name of their file; all of the course's labs by default.
+
+    A copy that stands beside a lab has the lab's number, but never takes its place: it is found by its own name alone.
+
+    Raises
+    ------
+    LabError
+        If there is no such lab, or no notebooks at all.
+    """
+    every = {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    if not every:
+        raise LabError(f"There are no labs in {NOTEBOOKS}: clone the project and use the `labs` command of that copy.")
+    numbered = {}
+    for stem, path in every.items():  # of several with one number, the shortest name is the course's own
+        numbered[stem[:2]] = min(numbered.get(stem[:2], path), path, key=lambda one: len(one.stem))
+    wanted = set()
+    for name in names:
+        found = every.get(Path(name).name.removesuffix(".ipynb")) or numbered.get(name.zfill(2))
+        if found is None:
+            raise LabError(f"There is no lab {name}: choose from {', '.join(numbered)}.")
+        wanted.add(found)
+    return [path for path in every.values() if path in (wanted or numbered.values())]
+
+
+def read_notebook(path: Path):
+    """Read a notebook, as nbformat's version 4.
+
+    Raises
+    ------
+    LabError
+        If the file is no such notebook. The sentence names it, and the way back.
+    """
+    import nbformat
+
+    try:
+        notebook = nbformat.reads(path.read_bytes().decode("utf-8-sig"), as_version=4)
+        nbformat.validate(notebook)
+    except FileNotFoundError:
+        reason = "is not there"
+    except Exception as error:  # what is no notebook makes nbformat fail in many ways, and all of them mean the same
+        reason = f"is no notebook ({type(error).__name__})"
+    else:
+        return notebook
+    back = f"`git checkout {path.name}`" if (ROOT / ".git").exists() else "download the course again, and copy it over"
+    raise LabError(f"{path.name} {reason}. To have it back as it was: {back}.")
+
+
+def fix_data_path() -> None:
+    """Make a relative LABKIT_DATA absolute, because kernels run in the notebooks' folder, not where the user is."""
+    chosen = os.environ.get("LABKIT_DATA", "").strip()
+    if chosen and chosen != "digits":
+        path = Path(chosen).expanduser()
+        os.environ["LABKIT_DATA"] = str(path.absolute() if path.exists() else ROOT / path)
+
+
+def fix_home() -> None:
+    """Give processes to come a home where the system knows of none, as in some containers: Jupyter insists on one.
+
+    Raises
+    ------
+    LabError
+        If the folder that would do is somebody else's, who could let code run in it.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        if os.name == "nt":  # there, HOME is not where Python looks
+            return
+        folder = Path(tempfile.gettempdir()) / f"labs-home-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise LabError(f"You have no home folder, and {folder} is not yours: set HOME to a folder.") from None
+        os.environ["HOME"] = str(folder)
