@@ -1,13 +1,14 @@
 """What every student's server gets, on any hub of this course. JupyterHub loads this file and gives it `c`."""
 # ruff: noqa: F821
 
-COURSE = "/srv/nn-labs"  # the copy of the course from which labkit was installed
 DATA = "/srv/nn-labs-data"  # the folder of mnist.npz, which everybody may read
 
 c.Spawner.environment.update(
     {
         "LABKIT_DATA": DATA,
-        "PYTHONSTARTUP": f"{COURSE}/labkit/startup.py",
+        # Both keep TensorFlow small.
+        "MALLOC_ARENA_MAX": "2",
+        "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1",
         # With many kernels on few cores, more threads would get in each other's way.
         "OMP_NUM_THREADS": "1",
         "TF_NUM_INTRAOP_THREADS": "1",

@@ -21,7 +21,7 @@ def free_memory_gb() -> float:
     """Free memory in GB: of the machine, or what the tightest limit leaves that holds for this process."""
     import psutil
 
-    return min([psutil.virtual_memory().available, *_left_in_groups()]) / 1e9
+    return max(0, min([psutil.virtual_memory().available, *_left_in_groups()])) / 1e9
 
 
 def environment(threads: int | None = None) -> dict[str, str]:
@@ -39,27 +39,28 @@ def _left_in_groups(root="/sys/fs/cgroup", own="/proc/self/cgroup"):
     A container's limit stands at the root, that of a service (systemd, Slurm) in the group that the process is in, or
     above it. Version 1 has a tree of its own for memory, and other names.
     """
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         for line in Path(own).read_text().splitlines():
             _, controllers, group = line.split(":", 2)
             if controllers == "":
-                tree, names = Path(root), ("memory.max", "memory.current", "inactive_file")
+                tree, limits, names = root, ("memory.max", "memory.high"), ("memory.current", "inactive_file")
             elif "memory" in controllers.split(","):
-                names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-                tree = Path(root, "memory")
+                tree, limits = f"{root}/memory", ("memory.limit_in_bytes",)
+                names = ("memory.usage_in_bytes", "total_inactive_file")
             else:
                 continue
-            folder = Path(os.path.normpath(tree / group.lstrip("/")))
+            folder = Path(tree + os.path.normpath(group))  # a path that leads out of the container ends at its root
             while folder.is_relative_to(tree):
-                if (left := _left(folder, *names)) is not None:
-                    yield left
+                yield from (left for limit in limits if (left := _left(folder / limit, *names)) is not None)
                 folder = folder.parent
 
 
-def _left(folder, most, used, files):
-    """Bytes that one group's limit leaves; None if it has none, or cannot be read."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        limit = int((folder / most).read_text())  # "max" is no number
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return limit - int((folder / used).read_text()) + int(stat[files])  # cached files make way
+def _left(limit, used, files):
+    """Bytes that one limit leaves; None if there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        left = int(limit.read_text()) - int(limit.with_name(used).read_text())  # "max" is no number
+        with contextlib.suppress(OSError, ValueError):
+            stat = limit.with_name("memory.stat").read_text().split()
+            left += int(stat[stat.index(files) + 1])  # cached files make way
+        return left
     return None

@@ -72,7 +72,7 @@ class Record:
             _files.append(self.path, "" if line is None else written(line))
 
     def tidy(self, keys, preferred):
-        """Rewrite the file in the order of these keys, each once: without damaged lines, and lines that were replaced."""
+        """Rewrite the file in the order of these keys, each once: without damaged or replaced lines."""
         found, _ = self.read(preferred)
         text = "".join(written(found[name]) for name in keys if name in found)
         with self._writing():

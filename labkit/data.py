@@ -1,7 +1,9 @@
 """MNIST for the labs: found or downloaded, verified, split; without a network, a stand-in that says so."""
 
+import functools
 import gzip
 import hashlib
+import io
 import itertools
 import math
 import os
@@ -10,7 +12,6 @@ import tempfile
 import textwrap
 import time
 import urllib.parse
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,37 +33,24 @@ IDX_NAMES = {
     "x_test": "t10k-images-idx3-ubyte",
     "y_test": "t10k-labels-idx1-ubyte",
 }
-# Each address: its files with the digest of each, as pooch wants it.
+# Each address offers one file with all arrays, or a file for each array.
 ADDRESSES = (
-    {
-        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz": (
-            "sha256:731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
-        )
-    },
-    {
-        f"https://ossci-datasets.s3.amazonaws.com/mnist/{IDX_NAMES[name]}.gz": f"md5:{digest}"
-        for name, digest in {
-            "x_train": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            "y_train": "d53e105ee54ea40749a09fcbcd1e9432",
-            "x_test": "9fb629c4189551a2d022fa330f9573f3",
-            "y_test": "ec29112dd5afa0611ce80d1b7f02629c",
-        }.items()
-    },
+    {"npz": "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"},
+    {name: f"https://ossci-datasets.s3.amazonaws.com/mnist/{file}.gz" for name, file in IDX_NAMES.items()},
 )
-BY_HAND = next(iter(ADDRESSES[0]))
-TIMEOUT = (5, 10)  # seconds: to connect, and without one new byte
+BY_HAND = ADDRESSES[0]["npz"]
+PATIENCE = 10  # seconds until a host has answered, and then without one new byte
 RETRY_SECONDS = 60  # after a failed download, later calls do not wait for the network again
 
 PROJECT = Path(__file__).resolve().parents[1]
 ON_PURPOSE = "LABKIT_DATA=digits"
-DAMAGED = "is damaged or incomplete"
+DIGITS = "scikit-learn's bundled digits"
 
-_last_failure = {"when": -math.inf, "why": ""}
-_announced = {ON_PURPOSE}  # reasons that a line is enough for: who chose the digits, or has seen the notice, knows
+_session = {"failed": -math.inf, "why": "", "announced": False}  # the last failed download, and the notice about it
 
 
 class DataError(LabError):
-    """MNIST cannot be had as asked for; the message says why and what to do."""
+    """MNIST is not available as requested; the message says why and what to do."""
 
 
 class _Unusable(Exception):
@@ -77,10 +65,14 @@ class _Missing(_Unusable):
 class Dataset:
     """Images and labels in three parts, as `load_mnist` returns them.
 
-    x_train, x_valid, x_test: images; shape (n, 28, 28), (n, 784) or (n, 28, 28, 1).
-    y_train, y_valid, y_test: labels; shape (n,), or (n, 10) when one-hot.
-    name: "MNIST", or "digits" for the stand-in.
-    source: where the data came from, for people to read.
+    Attributes
+    ----------
+    x_train, x_valid, x_test : numpy.ndarray
+        Images of shape (n, 28, 28), (n, 784) or (n, 28, 28, 1).
+    y_train, y_valid, y_test : numpy.ndarray
+        Labels of shape (n,), or (n, 10) when one-hot.
+    name, source : str
+        "MNIST", or "digits" for the stand-in; and where the data came from, for people to read.
     """
 
     x_train: np.ndarray
@@ -102,30 +94,50 @@ class Dataset:
 
 
 def load_mnist(
-    n_train=None, n_valid=10_000, n_test=None, *, scale=True, flatten=False, channels=False, one_hot=False
+    n_train: int | None = None,
+    n_valid: int = 10_000,
+    n_test: int | None = None,
+    *,
+    scale: bool = True,
+    flatten: bool = False,
+    channels: bool = False,
+    one_hot: bool = False,
 ) -> Dataset:
     """Load MNIST, verified by its SHA-256 digests, and split it into training, validation and test data.
 
-    Images keep their original order. The last `n_valid` of the 60,000 training images are for validation.
+    Parameters
+    ----------
+    n_train, n_test : int, optional
+        How many training and test images, from the first on; by default all: 50,000 and 10,000.
+    n_valid : int
+        How many validation images: the last of the 60,000 training images; 0 for none.
+    scale : bool
+        True gives float32 pixels in [0, 1]; False gives the raw uint8 pixels, 0 to 255.
+    flatten, channels : bool
+        Images of shape (n, 784), or (n, 28, 28, 1) as convolutional layers want them, instead of (n, 28, 28).
+    one_hot : bool
+        True gives labels as float32 of shape (n, 10); False as int64 of shape (n,), whose sums cannot overflow.
 
-    n_train: how many training images, from the first on; None means all that validation leaves (50,000).
-    n_valid: how many validation images; 0 for none.
-    n_test: how many test images, from the first on; None means all 10,000.
-    scale: True gives float32 pixels in [0, 1]; False gives the raw uint8 pixels, 0 to 255.
-    flatten: True gives images of shape (n, 784) instead of (n, 28, 28).
-    channels: True gives images of shape (n, 28, 28, 1), as convolutional layers want them.
-    one_hot: True gives labels as float32 of shape (n, 10); False as int64 of shape (n,), in which sums and
-        differences of labels cannot overflow, as they do in the uint8 of the files.
+    Returns
+    -------
+    Dataset
+        New arrays, the images in their original order.
 
-    Looks in LABKIT_DATA (a folder or file; nowhere else when it is set), then in the cache folder and in
-    Keras's, then downloads. If all of that fails, or LABKIT_DATA is the word "digits", it returns
-    scikit-learn's 1,797 digits of 8x8 pixels, enlarged to 28x28, and prints that it did. Of these, 350 are
-    for validation and 350 for testing, also where fewer are asked for. The other 1,097 are for training,
-    followed by copies of themselves, shifted by up to 2 pixels, until there are 27,425. No copy of a
-    validation or test image is trained on. Where more images are asked for than there are, all are given.
+    Raises
+    ------
+    ValueError
+        For a size out of range, and for `flatten` together with `channels`.
+    DataError
+        If LABKIT_DATA is set but does not lead to MNIST.
 
-    Raises ValueError for a size out of range and for `flatten` together with `channels`; DataError if
-    LABKIT_DATA is set but does not lead to MNIST.
+    Notes
+    -----
+    Looks in LABKIT_DATA (a folder or file; nowhere else when it is set), then in the cache folder and in Keras's,
+    then downloads. If all of that fails, or LABKIT_DATA is the word "digits", it returns scikit-learn's 1,797 digits
+    of 8x8 pixels, enlarged to 28x28, and prints that it did. Of these, 350 are for validation and 350 for testing,
+    also where fewer are asked for. The other 1,097 are for training, followed by copies of themselves, shifted by up
+    to 2 pixels, until there are 27,425. No copy of a validation or test image is trained on. Where more images are
+    asked for than there are, all are given.
     """
     if flatten and channels:
         raise ValueError("Choose flatten=True or channels=True: an image cannot have both shapes.")
@@ -135,15 +147,16 @@ def load_mnist(
     n_test = _size("n_test", test_images if n_test is None else n_test, 0, test_images)
 
     found, source, why_not = _find()
-    if why_not:
-        found = _digits()
-    else:
-        start = images - n_valid
-        found["x_valid"], found["y_valid"] = found["x_train"][start:], found["y_train"][start:]
+    if not why_not:
+        found |= {f"{kind}_valid": found[f"{kind}_train"][images - n_valid :] for kind in "xy"}
+    shape = (28 * 28,) if flatten else (28, 28, 1) if channels else (28, 28)
     parts = {}
     for part, size in (("train", n_train), ("valid", n_valid), ("test", n_test)):
-        parts[f"x_{part}"] = _pixels(found[f"x_{part}"][:size], scale, flatten, channels)
-        parts[f"y_{part}"] = _labels(found[f"y_{part}"][:size], one_hot)
+        # Only the part in hand is converted, and in one step, so that memory stays small.
+        pixels, labels = found[f"x_{part}"][:size], found[f"y_{part}"][:size]
+        pixels = np.divide(pixels, 255, dtype=np.float32) if scale else pixels.copy()
+        parts[f"x_{part}"] = pixels.reshape(len(pixels), *shape)
+        parts[f"y_{part}"] = np.eye(10, dtype=np.float32)[labels] if one_hot else labels.astype(np.int64)
     data = Dataset(**parts, name="digits" if why_not else "MNIST", source=source)
     if why_not:
         _announce(data, why_not)
@@ -153,66 +166,60 @@ def load_mnist(
 def status() -> list[tuple[str, str, str]]:
     """Tell where MNIST would come from now, without downloading.
 
-    Returns (place, path, state) for each place in the order of looking; state is "MNIST" or says what is wrong.
-    The first "MNIST" is what `load_mnist` would use; with LABKIT_DATA set there is no other place.
+    Returns
+    -------
+    list of (place, path, state)
+        Each place in the order of looking; with LABKIT_DATA set there is no other. The state is "MNIST" or says what
+        is wrong, and the first "MNIST" is what `load_mnist` would use.
     """
-    if os.environ.get("LABKIT_DATA", "").strip() == "digits":
-        return [("LABKIT_DATA", "digits", "scikit-learn's bundled digits, chosen on purpose")]
-    places = []
-    for place, path in _places():
-        try:
-            _read(path)
-            places.append((place, str(path), "MNIST"))
-        except _Unusable as reason:
-            places.append((place, str(path), str(reason)))
-    return places
+    if _chosen() == "digits":
+        return [("LABKIT_DATA", "digits", f"{DIGITS}, chosen on purpose")]
+    return [(place, str(path), _state(path)) for place, path in _places()]
 
 
 def has_mnist() -> bool:
     """Whether `load_mnist` would use MNIST now, without a download."""
-    return any(state == "MNIST" for _, _, state in status())
+    return any(_state(path) == "MNIST" for _, path in _places())
 
 
 def fetch() -> Path:
-    """Make sure that MNIST is in the cache folder: copied from LABKIT_DATA, or downloaded. Returns that folder.
+    """Make sure that MNIST is in the cache folder: copied from where it is on this computer, or downloaded.
 
-    Raises DataError if it cannot be had or cannot be kept.
+    Returns
+    -------
+    pathlib.Path
+        The cache folder.
+
+    Raises
+    ------
+    DataError
+        If MNIST is not available, or cannot be kept.
     """
     folder = cache_folder()
-    if _has_mnist(folder):
+    if _state(folder) == "MNIST":
         return folder
+    path = next((path for _, path in _places() if _state(path) == "MNIST"), None)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for place, path in _places():
-            if place == "LABKIT_DATA" and _has_mnist(path):
-                _keep(_read(path), folder)
-                return folder
-        _download(folder)
+        arrays = _read(path) if path else _download()[0]
     except _Unusable as reason:
-        raise DataError(
-            f"MNIST could not be downloaded ({reason}); fetch {BY_HAND} on another computer and set LABKIT_DATA to "
-            "the folder that it is in."
-        ) from None
-    except OSError as error:
-        raise DataError(f"MNIST is here, but {_not_kept(error)}.") from None
+        advice = f"fetch {BY_HAND} on another computer, and set LABKIT_DATA to the folder that it is in"
+        raise DataError(f"MNIST could not be downloaded ({reason}): {advice}.") from None
+    if why_not := _keep(arrays):
+        raise DataError(f"MNIST was found, but {why_not}: set LABKIT_CACHE to a folder that has room for it.")
     return folder
 
 
 def cache_folder() -> Path:
     """The folder in which labkit keeps MNIST: LABKIT_CACHE, or nn-labs in the system's folder for caches."""
-    if chosen := os.environ.get("LABKIT_CACHE"):
-        return Path(chosen).expanduser()
+    if chosen := os.environ.get("LABKIT_CACHE", "").strip():
+        # Relative to the project, because notebooks run in another folder than the command that fetches MNIST for them.
+        return PROJECT / os.path.expanduser(chosen)
     import platformdirs
 
-    return platformdirs.user_cache_path("nn-labs", appauthor=False)
-
-
-def _home():
-    """The user's home; where the system knows of none, as in some containers, the folder for temporary files."""
-    try:
-        return Path.home()
-    except RuntimeError:  # shared with others, which is no harm: each file is verified when it is read
-        return Path(tempfile.gettempdir())
+    folder = platformdirs.user_cache_path("nn-labs", appauthor=False)
+    # Where the system knows of no home, as in some containers, the path still begins with "~". A folder that others
+    # can write to is no harm: each file is verified when it is read.
+    return folder if folder.is_absolute() else Path(tempfile.gettempdir(), "nn-labs")
 
 
 def _size(name, value, least, most):
@@ -221,250 +228,205 @@ def _size(name, value, least, most):
     return int(value)
 
 
-def _pixels(images, scale, flatten, channels):
-    """Copy and shape raw images; only the part in hand is converted, so that memory stays small."""
-    images = images.astype(np.float32 if scale else np.uint8)
-    if scale:
-        images /= 255
-    if flatten:
-        return images.reshape(len(images), 28 * 28)
-    return images[..., np.newaxis] if channels else images
-
-
-def _labels(labels, one_hot):
-    return np.eye(10, dtype=np.float32)[labels] if one_hot else labels.astype(np.int64)
-
-
 # ---- Finding ---------------------------------------------------------------------------------------------
 
 
 def _find():
-    """Look in every place, then download: (arrays or None, source, why there are none or None)."""
-    chosen = os.environ.get("LABKIT_DATA", "").strip()
-    digits = "scikit-learn's bundled digits"
-    if chosen == "digits":
-        return None, digits, ON_PURPOSE
-    notes = []
-    try:
-        for place, path in _places():
-            try:
-                return _read(path), place, None
-            except _Unusable as reason:
-                if chosen:
-                    sentence = f"LABKIT_DATA leads to {path}, which {reason}: correct the variable, or unset it."
-                    raise DataError(sentence) from None
-                if not isinstance(reason, _Missing):
-                    notes.append(f"Passed over {place}: {path} {reason}.")
-        if time.monotonic() - _last_failure["when"] < RETRY_SECONDS:
-            return None, digits, _last_failure["why"]
+    """Look in every place, then download: (arrays, source, why they are the stand-in's or "")."""
+    for place, path in _places():
         try:
-            arrays, host, kept = _download_and_keep()
+            return _read(path), place, ""
         except _Unusable as reason:
-            _last_failure.update(when=time.monotonic(), why=str(reason))
-            return None, digits, str(reason)
-        notes += kept
-        return arrays, f"download from {host}", None
-    finally:
-        # Only now: taking away the download's progress bar takes away what the notebook's cell printed before.
-        for note in notes:
-            print(note)
+            if _chosen():
+                sentence = f"LABKIT_DATA leads to {path}, which {reason}: correct the variable, or unset it."
+                raise DataError(sentence) from None
+            if not isinstance(reason, _Missing):
+                print(f"Passed over {place}: {path} {reason}.")
+    if _chosen() == "digits":
+        return _digits(), DIGITS, ON_PURPOSE
+    if time.monotonic() - _session["failed"] >= RETRY_SECONDS:
+        try:
+            arrays, host = _download()
+        except _Unusable as reason:
+            _session.update(failed=time.monotonic(), why=str(reason))
+        else:
+            if why_not := _keep(arrays):
+                print(f"MNIST was downloaded and is used, but {why_not}.")
+            return arrays, f"download from {host}", ""
+    return _digits(), DIGITS, _session["why"]
+
+
+def _chosen():
+    return os.environ.get("LABKIT_DATA", "").strip()
 
 
 def _places():
     """The places to look in, in order: [(name, path)]."""
-    if chosen := os.environ.get("LABKIT_DATA", "").strip():
-        path = Path(chosen).expanduser()
+    if _chosen() == "digits":
+        return []
+    if _chosen():
+        path = Path(os.path.expanduser(_chosen()))
         return [("LABKIT_DATA", next((p for p in (path, PROJECT / path) if os.path.exists(p)), path))]
-    keras = Path(os.environ.get("KERAS_HOME") or _home() / ".keras")
-    return [("the cache", cache_folder()), ("Keras's cache", keras / "datasets" / "mnist.npz")]
+    keras = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+    return [("the cache", cache_folder()), ("Keras's cache", Path(keras, "datasets", "mnist.npz"))]
 
 
-def _has_mnist(path):
+def _state(path):
+    """Tell "MNIST", or what is wrong with a place; files that have not changed are not read again."""
     try:
-        _read(path)
-    except _Unusable:
-        return False
-    return True
+        stats = [file.stat() for file in _files(path).values()]
+    except (OSError, _Unusable):
+        return _verdict.__wrapped__(path, None)  # without remembering it
+    # With the time of the last change of rights.
+    return _verdict(path, tuple((stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats))
+
+
+@functools.lru_cache
+def _verdict(path, _):
+    try:
+        return "MNIST" if _read(path) else ""
+    except _Unusable as reason:
+        return str(reason)
 
 
 def _read(path):
     """Read and verify MNIST from a folder or file: {name: uint8 array}."""
+    arrays = {}
     try:
-        if path.is_file():
-            if "ubyte" not in path.name:
-                with path.open("rb") as file:
-                    return _npz(file)
-            path = path.parent
-        if not path.is_dir():
-            raise _Missing("does not exist")
-        if (path / "mnist.npz").is_file():
-            try:
-                return _read(path / "mnist.npz")
-            except _Unusable as reason:
-                raise _Unusable(f"holds a mnist.npz that {reason}") from None
-        return {name: _read_idx(path, name) for name in SHAPES}
+        for name, file in _files(path).items():
+            arrays |= _unpack(name, file.read_bytes(), "" if file == path else f"holds a {file.name} that ")
     except OSError as error:
         raise _Unusable(f"cannot be read ({error.strerror or error})") from None
-
-
-def _read_idx(folder, name):
-    plain = IDX_NAMES[name]
-    for file_name in (plain, plain.replace("-idx", ".idx")):
-        for path in (folder / file_name, folder / f"{file_name}.gz"):
-            if path.is_file():
-                with path.open("rb") as file:
-                    try:
-                        return _idx(file, name)
-                    except _Unusable as reason:
-                        raise _Unusable(f"holds a {path.name} that {reason}") from None
-    raise _Missing(f"holds neither mnist.npz nor {plain}")
-
-
-# ---- Reading ---------------------------------------------------------------------------------------------
-
-
-def _npz(file):
-    """Read and verify the four arrays in an .npz file (an open binary file): {name: uint8 array}."""
-    _refuse_web_page(file)
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in SHAPES}
-    except Exception:  # a spoilt archive can fail in a dozen ways, and all of them mean the same
-        raise _Unusable(DAMAGED) from None
-    for name, array in arrays.items():
-        if (array.shape, array.dtype) != (SHAPES[name], np.uint8):
-            raise _Unusable(f"is not MNIST (its {name} has another shape or type)")
-        _verified(name, array.tobytes())
     return arrays
 
 
-def _idx(file, name):
-    """Read and verify one array from an IDX file (an open binary file), gzipped or not: uint8 array."""
-    _refuse_web_page(file)
-    shape = SHAPES[name]
-    header = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
+def _files(path):
+    """What there is in a folder or file: {"npz": path} or {name of an array: path}."""
+    if path.is_file() and "ubyte" not in path.name:
+        return {"npz": path}
+    folder = path.parent if path.is_file() else path
+    if not folder.is_dir():
+        raise _Missing("does not exist")
+    if folder == path and (folder / "mnist.npz").is_file():
+        return {"npz": folder / "mnist.npz"}
+    # In each of their spellings; of two that hold the same, the one that is not compressed.
+    idx = [file for file in sorted(folder.glob("*ubyte*"), reverse=True) if file.is_file()]
+    idx = {file.name.replace(".idx", "-idx").removesuffix(".gz"): file for file in idx}
+    if missing := [file for file in IDX_NAMES.values() if file not in idx]:
+        raise _Missing(f"holds neither mnist.npz nor {missing[0]}")
+    return {name: idx[file] for name, file in IDX_NAMES.items()}
+
+
+def _unpack(name, raw, subject):
+    """Unpack and verify the bytes of a file, an IDX file or an npz with all four arrays: {name: uint8 array}."""
+    # The commonest wrong file is the page of a proxy, or of a network that wants a login first.
+    if raw[:200].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        raise _Unusable(f"{subject}is a web page, not data")
     try:
-        if file.read(2) == b"\x1f\x8b":
-            file.seek(0)
-            file = gzip.GzipFile(fileobj=file)
-        file.seek(0)
-        same = file.read(len(header)) == header
-        raw = file.read(math.prod(shape))
-    except Exception:  # as above
-        raise _Unusable(DAMAGED) from None
-    if not same:
-        raise _Unusable("is not MNIST (its header differs)")
-    return _verified(name, raw)
-
-
-def _refuse_web_page(file):
-    """Name the commonest wrong file: the page of a proxy, or of a network that wants a login first."""
-    if file.read(200).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-        raise _Unusable("is a web page, not data")
-    file.seek(0)
-
-
-def _verified(name, raw):
-    if len(raw) != math.prod(SHAPES[name]):
-        raise _Unusable(DAMAGED)
-    if hashlib.sha256(raw).hexdigest() != SHA256[name]:
-        raise _Unusable(f"is not MNIST (the digest of its {name} differs)")
-    return np.frombuffer(raw, np.uint8).reshape(SHAPES[name])
+        if name == "npz":
+            with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
+                arrays = {key: archive[key] for key in SHAPES}
+        else:
+            raw = gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
+            sizes = np.frombuffer(raw, ">u4", count=raw[3], offset=4)  # the byte before them is how many there are
+            arrays = {name: np.frombuffer(raw, np.uint8, offset=4 + sizes.nbytes).reshape(sizes)}
+    except Exception:  # a spoilt file can fail in a dozen ways, and all of them mean the same
+        raise _Unusable(f"{subject}is damaged or incomplete") from None
+    for key, array in arrays.items():
+        same = (array.shape, array.dtype) == (SHAPES[key], np.uint8)
+        if not same or hashlib.sha256(array.tobytes()).hexdigest() != SHA256[key]:
+            raise _Unusable(f"{subject}is not MNIST (its {key} differs)")
+    return arrays
 
 
 # ---- Downloading -----------------------------------------------------------------------------------------
 
 
-def _download_and_keep():
-    """Download into the cache folder, or where that cannot be written, for this once: (arrays, host, notes)."""
-    folder = cache_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        host = _download(folder)
-        return _read(folder), host, []
-    except OSError as error:
-        with tempfile.TemporaryDirectory() as elsewhere:
-            host = _download(Path(elsewhere))
-            return _read(Path(elsewhere)), host, [f"MNIST was downloaded and is used, but {_not_kept(error)}."]
-
-
-def _download(folder):
-    """Download MNIST into a folder from the first address that has it. Returns the host.
-
-    A file is there as a whole, with the right digest, or not at all. Raises _Unusable where no address helps, and
-    OSError where the folder cannot be written.
-    """
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")
-    reasons = []
+def _download():
+    """Download MNIST from the first address that has it: (arrays, host). Raises _Unusable where none helps."""
+    hosts = {}
     for files in ADDRESSES:
-        host = urllib.parse.urlsplit(next(iter(files))).netloc
+        host = urllib.parse.urlsplit(next(iter(files.values()))).netloc
         try:
-            for url, digest in files.items():
-                downloader = pooch.HTTPDownloader(timeout=TIMEOUT, progressbar=_progress(host))
-                pooch.retrieve(url, digest, fname=url.rpartition("/")[2], path=folder, downloader=downloader)
-        except PermissionError:
-            raise
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno and not _is_of_network(error):
-                raise  # such as a full disk
-            reasons.append(f"{host} {_trouble(error)}")
-            continue
-        if _has_mnist(folder):
-            return host
-        reasons.append(f"{host} sent something else")
-    raise _Unusable("; ".join(reasons))
+            arrays = {}
+            for name, url in files.items():
+                arrays |= _unpack(name, _get(url, host), "sent a file that ")
+            return arrays, host
+        except _Unusable as reason:
+            hosts.setdefault(str(reason), []).append(host)
+    raise _Unusable("; ".join(f"{' and '.join(names)} {reason}" for reason, names in hosts.items()))
+
+
+def _get(url, host):
+    """Download a file into memory, where neither a full disk nor the end of the process can spoil it: bytes."""
+    from multiprocessing.pool import ThreadPool
+
+    import pooch
+    import requests
+
+    file = os.environ.get("SSL_CERT_FILE", "")  # as for other programs; requests itself knows REQUESTS_CA_BUNDLE only
+    known = os.path.isfile(file) and not os.environ.get("REQUESTS_CA_BUNDLE")
+    options = {"timeout": PATIENCE, "verify": file if known else True}
+    content = io.BytesIO()
+    try:
+        with ThreadPool(1) as pool:  # requests limits each address of a host, but not their sum, nor finding them
+            pool.apply_async(requests.head, (url,), options).get(PATIENCE)
+        with _progress(host) as bar:
+            pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, **options)(url, content, None)
+    except Exception as error:  # whatever it is, this address does not help
+        raise _Unusable(_trouble(error, url)) from None
+    return content.getvalue()
 
 
 def _progress(host):
-    """A line of progress on a terminal or below a notebook's cell, which leaves nothing behind."""
+    """Show progress where somebody watches: on a terminal, or below a notebook's cell, but not in `labs run`."""
     from tqdm import tqdm
 
     ipython = sys.modules.get("IPython")
-    visible = sys.stderr.isatty() or (ipython is not None and hasattr(ipython.get_ipython(), "kernel"))
+    notebook = ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
+    hidden = not sys.stdout.isatty() and not (notebook and os.environ.get("LABKIT_LIVE") != "0")
     text = f"Downloading MNIST from {host}"
-    return tqdm(desc=text, unit="B", unit_scale=True, leave=False, file=sys.stdout, disable=not visible)
+    # pooch asks whether the bar is true, which one without a total cannot answer.
+    return tqdm(desc=text, total=1, unit="B", unit_scale=True, leave=False, file=sys.stdout, disable=hidden)
 
 
-def _is_of_network(error):
-    import requests
+def _trouble(error, url):
+    """What went wrong with an address, as the predicate of a sentence about its host."""
+    import multiprocessing
 
-    return isinstance(error, requests.exceptions.RequestException)
+    from requests import exceptions, utils
 
-
-def _trouble(error):
-    """What went wrong with a host, as the predicate of a sentence."""
-    from requests import exceptions
-
-    proxy = urllib.parse.urlsplit(urllib.request.getproxies().get("https", "")).netloc
-    kinds = [
-        (exceptions.ProxyError, f"could not be reached through the proxy {proxy or 'that is set'}"),
-        (exceptions.SSLError, "could not be trusted (its certificate was refused; REQUESTS_CA_BUNDLE can name yours)"),
-        (exceptions.Timeout, "did not answer in time"),
-        (exceptions.ConnectionError, "could not be reached (is there a network?)"),
-        (ValueError, "sent a file that is not MNIST, or only a part of it"),
-    ]
     if isinstance(error, exceptions.HTTPError):
-        return f"answered with error {error.response.status_code}"
-    return next((text for kind, text in kinds if isinstance(error, kind)), "broke off")
+        what = f"answered with error {error.response.status_code}"
+    elif isinstance(error, exceptions.Timeout | multiprocessing.TimeoutError):
+        what = f"did not answer within {PATIENCE} seconds"
+    elif isinstance(error, exceptions.SSLError) or type(error) is OSError:  # the latter where there is no such file
+        what = "is not trusted: let REQUESTS_CA_BUNDLE or SSL_CERT_FILE name the file of your network's certificates"
+    else:
+        what = "could not be reached or stopped sending"
+    proxy = utils.select_proxy(url, utils.get_environ_proxies(url))
+    if not proxy:
+        return what
+    variables = {f"{urllib.parse.urlsplit(url).scheme}_proxy", "all_proxy"}
+    variable = next((name for name in os.environ if name.lower() in variables), "the system's settings")
+    # Without the password that may stand in it.
+    return f"(through the proxy {proxy.rpartition('@')[2].rpartition('//')[2]} of {variable}) {what}"
 
 
-def _keep(arrays, folder):
-    """Put MNIST into a folder, all of it or nothing."""
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
-        part = Path(file.name)
-        try:
-            np.savez_compressed(file, **arrays)
-        except BaseException:
-            file.close()
-            part.unlink(missing_ok=True)
-            raise
-    os.replace(part, folder / "mnist.npz")
-
-
-def _not_kept(error):
-    return f"it could not be kept in {cache_folder()} ({error.strerror or error})"
+def _keep(arrays):
+    """Put MNIST into the cache folder, all of it or nothing: None, or the clause that says why it is not there."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # A folder, because a temporary file could be read by its owner only, and a cache may serve a whole class.
+        with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as part:
+            np.savez_compressed(Path(part, "mnist.npz"), **arrays)
+            os.replace(Path(part, "mnist.npz"), folder / "mnist.npz")
+    except OSError as error:
+        # Windows replaces no file that is open: another kernel may have been first, and be reading it now.
+        if _state(folder) != "MNIST":
+            return f"it could not be kept in {folder} ({error.strerror or error})"
+    return None
 
 
 # ---- The stand-in ----------------------------------------------------------------------------------------
@@ -501,23 +463,20 @@ def _digits():
 def _announce(data, why):
     """Say that this is not MNIST: once in a frame that nobody can miss, later in a line."""
     sizes = f"{len(data.x_train):,} training, {len(data.x_valid):,} validation and {len(data.x_test):,} test images"
-    if why in _announced:
+    if why == ON_PURPOSE or _session["announced"]:
         print(f"This is not MNIST ({why}): you have scikit-learn's digits, enlarged; {sizes}.")
         return
-    _announced.add(why)
-    paragraphs = (
+    _session["announced"] = True
+    print("#" * 80)
+    for paragraph in (
         "THIS IS NOT MNIST",
         f"MNIST is not on this computer, and the download failed: {why}.",
-        "In its place you get scikit-learn's bundled digits: 1,797 real images of 8x8 pixels, enlarged to 28x28; "
-        "1,097 of them are for training, 350 for validation, 350 for testing. Copies of the training images, "
-        f"shifted by up to 2 pixels, make the training set longer. You have {sizes}.",
+        "In its place you get scikit-learn's bundled digits: 1,797 real images of 8x8 pixels, enlarged to 28x28, and "
+        f"copies of those for training, shifted by up to 2 pixels. You have {sizes}.",
         "The labs run, but accuracies differ from those on MNIST.",
-        f"To get MNIST: run `labs data` when there is a network; or fetch {BY_HAND} on another computer "
-        "and set LABKIT_DATA to the folder that it is in.",
-    )
-    print("#" * 80)
-    for paragraph in paragraphs:
-        for line in ["", *textwrap.wrap(paragraph, 74, break_long_words=False, break_on_hyphens=False)]:
-            print(f"#  {line:<74}  #")
-    print(f"#  {'':<74}  #")
+        f"To get MNIST: run `labs data` when there is a network; or fetch {BY_HAND} on another computer, and set "
+        "LABKIT_DATA to the folder that it is in.",
+    ):
+        lines = textwrap.fill(paragraph, 78, break_long_words=False, break_on_hyphens=False)
+        print("#", textwrap.indent(lines, "# "), sep="\n")
     print("#" * 80)

@@ -420,7 +420,7 @@ def mistakes(images, y_true, probabilities, n=10, ax=None):
         return ax
     titles = [f"{y_true[i]}, predicted {y_pred[i]}\n{probabilities[i, y_pred[i]]:.1%} sure" for i in wrong]
     ax = digits(np.asarray(images)[wrong], titles, columns=5, ax=ax)
-    _describe_as_usual(ax, "They are the mistakes of which the model was surest, with the true and the predicted digit.")
+    _describe_as_usual(ax, "The mistakes of which the model was surest, with the true and the predicted digit.")
     return ax
 
 

@@ -1,11 +1,13 @@
 """One call at the top of a lab: a fixed seed, a quiet TensorFlow and the course's plot style."""
 
 import contextlib
+import importlib.util
 import logging
 import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -13,16 +15,11 @@ from labkit import _machine, names
 from labkit.errors import LabError
 
 # TensorFlow greets on file descriptor 2 before it reads how much it is to say. These lines are left out, and no others.
-GREETINGS = ("All log messages before absl::InitializeLog()", "oneDNN custom operations are on")
-SIEVE = f"""
-import sys
+GREETINGS = (b"All log messages before absl::InitializeLog()", b"oneDNN custom operations are on")
+SIEVE = f"""import os, sys
 for line in sys.stdin.buffer:
-    if not any(text in line for text in {[text.encode() for text in GREETINGS]}):
-        sys.stderr.buffer.write(line)
-        sys.stderr.buffer.flush()
-"""
-
-_imported_here = False
+    if not any(text in line for text in {GREETINGS}):
+        os.write(2, line)"""
 
 
 def start(seed: int, keras: bool = True) -> None:
@@ -38,9 +35,13 @@ def start(seed: int, keras: bool = True) -> None:
     Raises
     ------
     LabError
-        Where Keras or TensorFlow is missing.
+        Where Keras or TensorFlow is missing or broken, or hidden by a file of the same name.
     """
     names.explain_name_errors()
+    for name in ("numpy", "matplotlib", "keras", "tensorflow"):
+        spec = importlib.util.find_spec(name)
+        if spec and spec.origin and Path.cwd() == Path(spec.origin).parents[bool(spec.submodule_search_locations)]:
+            raise LabError(f"{spec.origin} hides the package {name}: rename that file, and restart the kernel.")
     # Where the home cannot be written to, matplotlib makes do with a temporary folder, and says so at length.
     logger = logging.getLogger("matplotlib")
     before = logger.level
@@ -57,53 +58,46 @@ def start(seed: int, keras: bool = True) -> None:
 
 
 def _import_keras():
-    global _imported_here  # noqa: PLW0603 - whether TensorFlow was loaded quietly is a fact of the whole process
-    if "tensorflow" in sys.modules and not _imported_here:
-        print(
-            "TensorFlow was imported before session.start, so its start-up messages could not be silenced. "
-            "To be rid of them, restart the kernel and run session.start first."
-        )
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
+    if "tensorflow" in sys.modules and "TF_CPP_MIN_LOG_LEVEL" not in os.environ:  # which is set below
+        print("TensorFlow was imported before session.start: to be rid of its messages, restart the kernel.")
+    # What the user has set elsewhere, as in keras.json, would change numbers, and make some of the claims false.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"):
+        os.environ.pop(name, None)
     # Keep TensorFlow's C++ log to errors. Turning oneDNN off would also quiet it, but slow convolutions down.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    for name, value in _machine.SMALL.items():
+    for name, value in {"TF_CPP_MIN_LOG_LEVEL": "2", **_machine.SMALL}.items():
         os.environ.setdefault(name, value)
     try:
         with _without_greetings():
             import keras
-    except ModuleNotFoundError as error:
-        raise LabError(
-            f"{error.name} is missing from this kernel ({sys.executable}). Start JupyterLab with `python3 labs.py`, "
-            "which installs all that the labs need, or run `labs doctor` to see what is missing."
-        ) from None
-    # What else keras.json may say changes numbers, and some of the claims.
+    except Exception as error:  # what is broken, or set wrong, fails in many ways
+        text = f"Keras does not load in {sys.executable} ({type(error).__name__}: {error})"
+        raise LabError(f"{text}: start JupyterLab with `python3 labs.py`, or see what `labs doctor` says.") from None
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
     # After the import, which sets it: a lab that trains many small models is warned of each one's tracing.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    _imported_here = True
     return keras
 
 
 @contextlib.contextmanager
 def _without_greetings():
-    """Leave TensorFlow's greetings out of what is written to file descriptor 2, where its C++ code writes.
-
-    A process of its own passes the other lines on, each at once: what is said just before a crash is not lost.
-    """
+    """Leave TensorFlow's greetings out of what is written to file descriptor 2, where its C++ code writes."""
+    # A process of its own passes the other lines on, each at once: what is said just before a crash is not lost. An
+    # interrupt of the kernel, which goes to all processes of its group, does not stop it.
     try:
-        sieve = subprocess.Popen([sys.executable, "-I", "-S", "-c", SIEVE], stdin=subprocess.PIPE)
-        saved = os.dup(2)
-    except OSError:  # no such process, or no stderr: then with the greetings
+        saved = os.fdopen(os.dup(2), "wb")
+        sieve = subprocess.Popen([sys.executable, "-ISc", SIEVE], stdin=subprocess.PIPE, start_new_session=True)
+    except OSError:  # no stderr, or no such process: then with the greetings
         yield
         return
     os.dup2(sieve.stdin.fileno(), 2)
     try:
         yield
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+        os.dup2(saved.fileno(), 2)
+        saved.close()
         sieve.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             sieve.wait(timeout=2)

@@ -126,7 +126,7 @@ def compare(
     baseline = "None" if baseline is None else baseline
     settings = list(runs[by].unique())
     if baseline not in settings:
-        raise LabError(f"No run has {by} {baseline}, so nothing can be compared with it; there are {_listed(settings)}.")
+        raise LabError(f"No run has {by} {baseline}, so nothing compares with it; there are {_listed(settings)}.")
     _refuse_duplicates(runs, [*within, by, *pair])
     if higher_is_better is None:
         higher_is_better = not any(word in metric for word in ("loss", "error", "entropy", "seconds"))
@@ -167,8 +167,8 @@ class _Comparison:
         two = values[[setting, baseline]].dropna(how="all")
         if two.count().min() < 2:
             raise LabError(
-                f"There are too few runs to compare {setting} with {baseline}{inside}: one run each cannot tell a difference "
-                "from luck, so record more seeds."
+                f"There are too few runs to compare {setting} with {baseline}{inside}: one run each cannot tell a "
+                "difference from luck, so record more seeds."
             )
         if paired:
             _refuse_single(two, setting, baseline, inside)
@@ -180,8 +180,8 @@ class _Comparison:
         spread = np.ptp(apart) if paired else max(np.ptp(one), np.ptp(other))
         if not identical and spread <= rounding:
             raise LabError(
-                f"{setting} and {baseline}{inside} differ by the same amount in all {len(two)} runs, which leaves no luck to "
-                "measure the difference against: check that each run uses its seed, or record more seeds."
+                f"{setting} and {baseline}{inside} differ by the same amount in all {len(two)} runs, which leaves no "
+                "luck to measure the difference against: check that each run uses its seed, or record more seeds."
             )
         return cls(one, other, whole.to_numpy(), paired, identical)
 

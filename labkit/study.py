@@ -221,7 +221,7 @@ class Study:
             print(self.complaint())
         found, _ = self._record.read(self.digest)
         incomplete = status.stale or status.missing or status.damaged
-        return _frame(self.name, [found[key(*run)] for run in status.fresh], "up to " if incomplete else "")
+        return _frame(self.name, [found[key(*run)] for run in status.fresh], incomplete=bool(incomplete))
 
     def record(self, jobs=None, backend=None):
         """Train what is stale, damaged or missing, side by side, and write each run down as it ends.
@@ -301,19 +301,18 @@ def read(name, where=None):
     return _frame(name, list(found.values()))
 
 
-def _frame(name, lines, up_to=""):
+def _frame(name, lines, incomplete=False):
     """The lines of a record as a DataFrame; prints in one line what they are."""
     import pandas as pd
 
     seeds = {}
     for line in lines:
         seeds.setdefault(key(line["options"], 0), []).append(line["seed"])
+    counts = set(map(len, seeds.values()))
     configurations = f"{len(seeds)} configuration{'s' * (len(seeds) > 1)}"
-    print(
-        f"{name}: {len(lines)} recorded runs ({configurations}, {up_to}{_either(set(map(len, seeds.values())))} seeds "
-        f"each) on {_several(line['data'] for line in lines)}, made with Keras "
-        f"{_several(line['versions']['keras'] for line in lines)}."
-    )
+    each = f"{f'up to {max(counts)}' if incomplete else _either(counts)} seeds each"
+    data, keras = (_several(values) for values in zip(*((x["data"], x["versions"]["keras"]) for x in lines), strict=True))
+    print(f"{name}: {len(lines)} recorded runs ({configurations}, {each}) on {data}, made with Keras {keras}.")
     return pd.DataFrame(
         {**line["options"], "seed": line["seed"]}
         | {f"{part}_{metric}": line[part][metric] for part in PARTS for metric in _loss_first(line[part])}

@@ -13,30 +13,38 @@ NOTEBOOKS = ROOT / "notebooks"
 def find_labs(names=()) -> list[Path]:
     """Find labs by number, such as "1" or "06", or by the name of their file; all of the course's labs by default.
 
-    A copy that stands beside a lab has the lab's number, but never takes its place: it is found by its own name alone.
+    A copy beside a lab, such as "06_scratch_xor-Copy1", has the lab's number, but is found by its own name alone.
 
     Raises
     ------
     LabError
-        If there is no such lab, or no notebooks at all.
+        If there is no such lab, no notebooks at all, or no way to tell which of several with one number is meant.
     """
     every = {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
     if not every:
         raise LabError(f"There are no labs in {NOTEBOOKS}: clone the project and use the `labs` command of that copy.")
-    numbered = {}
-    for stem, path in every.items():  # of several with one number, the shortest name is the course's own
-        numbered[stem[:2]] = min(numbered.get(stem[:2], path), path, key=lambda one: len(one.stem))
-    wanted = set()
-    for name in names:
-        found = every.get(Path(name).name.removesuffix(".ipynb")) or numbered.get(name.zfill(2))
-        if found is None:
-            raise LabError(f"There is no lab {name}: choose from {', '.join(numbered)}.")
-        wanted.add(found)
-    return [path for path in every.values() if path in (wanted or numbered.values())]
+    numbers = sorted({stem[:2] for stem in every})
+    found = set()
+    for name in names or numbers:
+        path = every.get(name.removesuffix(".ipynb")) or Path(name).resolve()
+        if path not in every.values():
+            path = _numbered(name.zfill(2), every)
+        if path is None:
+            raise LabError(f"There is no lab {name}: choose from {', '.join(numbers)}.")
+        found.add(path)
+    return [path for path in every.values() if path in found]
+
+
+def _numbered(number, every):
+    """The course's own lab of this number; None if there is none. The name of a copy begins with the lab's own name."""
+    stems = sorted((stem for stem in every if stem[:2] == number), key=len)
+    if any(not stem.startswith(stems[0]) for stem in stems):
+        raise LabError(f"Several labs have the number {number} ({', '.join(stems)}): give the whole name of one.")
+    return every[stems[0]] if stems else None
 
 
 def read_notebook(path: Path):
-    """Read a notebook, as nbformat's version 4.
+    """Read a notebook, as nbformat's version 4.5, in which each cell has an id.
 
     Raises
     ------
@@ -47,15 +55,17 @@ def read_notebook(path: Path):
 
     try:
         notebook = nbformat.reads(path.read_bytes().decode("utf-8-sig"), as_version=4)
+        notebook = nbformat.v4.upgrade(notebook, from_minor=notebook.nbformat_minor)
         nbformat.validate(notebook)
-    except FileNotFoundError:
-        reason = "is not there"
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror or error})"
     except Exception as error:  # what is no notebook makes nbformat fail in many ways, and all of them mean the same
         reason = f"is no notebook ({type(error).__name__})"
     else:
         return notebook
-    back = f"`git checkout {path.name}`" if (ROOT / ".git").exists() else "download the course again, and copy it over"
-    raise LabError(f"{path.name} {reason}. To have it back as it was: {back}.")
+    git = f"`git checkout {path.parent.name}/{path.name}` in {ROOT}"
+    back = git if (ROOT / ".git").exists() else "download the course again, and copy it over"
+    raise LabError(f"{path.name} {reason}. To have it back as the course has it, without your changes: {back}.")
 
 
 def fix_data_path() -> None:

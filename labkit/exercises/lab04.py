@@ -309,6 +309,14 @@ def _refuse_other_shapes(model, x):
         raise WrongAnswer(f"for n images its outputs have shape (n, {', '.join(map(str, shape[1:]))}), not (n, 10).")
 
 
+def _layers_within(model):
+    """All layers of a model, also of the models inside of it."""
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from _layers_within(layer)
+
+
 def _trained_accuracy(model, data):
     """The share of validation images that the model has right after ten epochs."""
     if all(getattr(model, f"{part}_function", None) is None for part in ("train", "test", "predict")):
@@ -334,7 +342,7 @@ def _hidden_layers(model, x):
     """
     import keras
 
-    dense = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dense)]
+    dense = [layer for layer in _layers_within(model) if isinstance(layer, keras.layers.Dense)]
     hidden = max(0, len(dense) - 1)
     try:
         return hidden, sum(_bends(model, layer, dense, x) for layer in dense)

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import stats as scipy_stats
 
 from labkit import stats
 from labkit.errors import LabError
@@ -34,7 +34,7 @@ def study(**settings):
 
 
 def compare(runs, **options):
-    return stats.compare(runs, **{"metric": "test_accuracy", "by": "method", "to": "plain", **options})
+    return stats.compare(runs, **{"metric": "test_accuracy", "by": "method", "baseline": "plain", **options})
 
 
 def random_study(rng, settings=("plain", "BN", "dropout"), cells=("a", "b"), seeds=6, gain=0.0):
@@ -60,7 +60,7 @@ def test_paired_t_test_of_students_sleep_data():
     # R's documentation of t.test prints t = -4.0621, df = 9, p = 0.002833, and -2.4598858 to -0.7001142 for the first
     # drug minus the second. Here it is the second minus the first.
     (row,) = compare(study(**SLEEP), paired=True).itertuples()
-    assert (row.setting, row.reference, row.runs, row.verdict) == ("BN", "plain", 10, "better")
+    assert (row.setting, row.baseline, row.runs, row.verdict) == ("BN", "plain", 10, "better")
     assert row.difference == pytest.approx(1.58)
     assert (row.low, row.high) == pytest.approx((0.7001142, 2.4598858), abs=5e-8)
     assert row.p == pytest.approx(0.002833, abs=5e-7)
@@ -98,7 +98,7 @@ def test_the_smallest_resolvable_difference_does_not_depend_on_the_one_found():
 def test_a_difference_of_the_resolvable_size_is_resolved_in_four_of_five_studies(rng):
     seeds, trials, found = 10, 400, 0
     spread = math.sqrt(2 / seeds)
-    truth = (stats.t.isf(0.025, 18) + stats.t.ppf(0.8, 18)) * spread
+    truth = (scipy_stats.t.isf(0.025, 18) + scipy_stats.t.ppf(0.8, 18)) * spread
     for _ in range(trials):
         runs = study(plain=rng.normal(size=seeds), BN=truth + rng.normal(size=seeds))
         found += compare(runs)["verdict"][0] == "better"
@@ -144,7 +144,7 @@ def test_each_interval_has_the_level_at_which_holm_judges_its_row():
     runs = study(plain=[0, 0], **settings)
     frame = compare(runs, paired=True)
     for row, level in zip(frame.itertuples(), (0.05 / 3, 0.05 / 2, 0.05 / 2, 0.05 / 4), strict=True):
-        half = stats.t.isf(level / 2, 1) * 1.0  # the standard error of {t - 1, t + 1} is 1
+        half = scipy_stats.t.isf(level / 2, 1) * 1.0  # the standard error of {t - 1, t + 1} is 1
         assert (row.low, row.high) == pytest.approx((row.difference - half, row.difference + half))
 
 
@@ -187,7 +187,7 @@ def test_r_needs_three_pairs_that_vary():
 def test_independent_runs_may_differ_in_number():
     (row,) = compare(RUNS.iloc[:-1]).itertuples()
     assert row.runs == 2
-    assert row.p == pytest.approx(stats.ttest_ind([0.6, 0.8], [0.5, 0.6, 0.7], equal_var=False).pvalue)
+    assert row.p == pytest.approx(scipy_stats.ttest_ind([0.6, 0.8], [0.5, 0.6, 0.7], equal_var=False).pvalue)
 
 
 # Approval of the President's performance by 1600 Americans in two surveys (Agresti 1990, p. 350):
@@ -205,7 +205,7 @@ def test_mcnemar_of_agrestis_surveys():
     assert result.difference == pytest.approx(880 / 1600 - 944 / 1600)
     # Agresti: z squared = 17.36, p = 0.00003 (approximate test); interval -0.06 to -0.02.
     assert result.p == pytest.approx(2 * sum(math.comb(236, k) for k in range(87)) / 2**236, rel=1e-9)
-    assert result.p == pytest.approx(stats.chi2.sf(17.36, 1), rel=0.25)
+    assert result.p == pytest.approx(scipy_stats.chi2.sf(17.36, 1), rel=0.25)
     assert (round(result.low, 2), round(result.high, 2)) == (-0.06, -0.02)
 
 
@@ -264,7 +264,7 @@ def test_what_differs_between_seeds_only_is_no_spread(rng):
     pd.testing.assert_frame_equal(one, other)
 
 
-def test_exchanging_setting_and_reference_flips_the_sign(rng):
+def test_exchanging_setting_and_baseline_flips_the_sign(rng):
     runs = random_study(rng, settings=("plain", "BN"), cells=("a",), gain=2.0)
     (there,), (back,) = compare(runs).to_dict("records"), compare(runs, baseline="BN").to_dict("records")
     assert there["difference"] == pytest.approx(-back["difference"])
@@ -293,7 +293,7 @@ def test_rows_come_in_order_of_first_appearance(rng):
 def test_columns(rng):
     frame = compare(random_study(rng).assign(depth=1), within=["hidden", "depth"])
     assert list(frame.columns) == [
-        "hidden", "depth", "setting", "reference", "runs", "difference", "low", "high", "p", "p_holm", "verdict", "r",
+        "hidden", "depth", "setting", "baseline", "runs", "difference", "low", "high", "p", "p_holm", "verdict", "r",
         "resolvable",
     ]  # fmt: skip
     assert frame.attrs == {"metric": "test_accuracy", "confidence": 0.95, "comparisons": 4}
@@ -316,7 +316,7 @@ def test_of_a_loss_less_is_better(metric):
 
 def test_confidence_sets_interval_and_verdict():
     strict = compare(study(**SLEEP), paired=True, confidence=0.999).iloc[0]  # p = 0.0028
-    half = stats.t.isf(0.0005, 9) * 1.58 / 4.062128
+    half = scipy_stats.t.isf(0.0005, 9) * 1.58 / 4.062128
     assert (strict["low"], strict["high"]) == pytest.approx((1.58 - half, 1.58 + half), rel=1e-5)
     assert strict["verdict"] == "not resolved"
 
@@ -342,7 +342,7 @@ def test_the_runs_are_left_as_they_were(rng):
 def test_none_is_a_setting():
     runs = study(**SLEEP).replace({"method": {"plain": None}})
     (row,) = compare(runs, baseline=None).itertuples()
-    assert (row.setting, row.reference, row.runs) == ("BN", "None", 10)
+    assert (row.setting, row.baseline, row.runs) == ("BN", "None", 10)
     rates = compare(RUNS.assign(rate=[0.1] * 3 + [None] * 3), by="rate", baseline=0.1)
     assert rates["setting"][0] == "None"
 
@@ -402,7 +402,7 @@ RUNS = study(plain=[0.5, 0.6, 0.7], BN=[0.6, 0.8, 0.7])
         (RUNS, {"pair": "fold"}, "no column fold"),
         (RUNS, {"within": "method"}, "method is asked for twice"),
         (RUNS, {"metric": "name"}, "name does not hold numbers"),
-        (RUNS, {"to": "GN"}, "No run has method GN.*there are plain, BN"),
+        (RUNS, {"baseline": "GN"}, "No run has method GN.*there are plain, BN"),
         (RUNS.iloc[:3], {}, "All runs have method plain"),
         (RUNS, {"confidence": 95}, "between 0 and 1"),
         (RUNS.iloc[:-1], {"paired": True}, "These runs of plain have no partner among those of BN: seed 3; record"),
@@ -462,7 +462,7 @@ COMPARISONS = pd.DataFrame(
     {
         "hidden": ["<32>", "64", "128"],
         "setting": "BN",
-        "reference": "plain",
+        "baseline": "plain",
         "runs": [5, 5, 1200],
         "difference": [0.00123, -0.04, 0.0],
         "low": [-0.00123, -0.05, math.nan],
@@ -478,7 +478,7 @@ COMPARISONS.attrs["comparisons"] = 2
 
 
 def test_table_of_comparisons_as_text():
-    assert str(stats.table(COMPARISONS.drop(columns=["reference", "p_holm"]))).splitlines() == [
+    assert str(stats.table(COMPARISONS.drop(columns=["baseline", "p_holm"]))).splitlines() == [
         "+--------+---------+-------+------------+--------------------+---------+--------------+-------+------------+",
         "| hidden | setting |  runs | difference | 95% interval, Holm |       p | verdict      |     r | resolvable |",
         "+--------+---------+-------+------------+--------------------+---------+--------------+-------+------------+",
@@ -488,7 +488,7 @@ def test_table_of_comparisons_as_text():
         "+--------+---------+-------+------------+--------------------+---------+--------------+-------+------------+",
     ]
     assert stats.table(COMPARISONS).field_names == [
-        "hidden", "setting", "reference", "runs", "difference", "95% interval, Holm", "p", "Holm p", "verdict", "r",
+        "hidden", "setting", "baseline", "runs", "difference", "95% interval, Holm", "p", "p (Holm)", "verdict", "r",
         "resolvable",
     ]  # fmt: skip
 

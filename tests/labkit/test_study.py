@@ -1,104 +1,20 @@
 """Studies: the grid, the record, what makes it stale, and what becomes of it when something breaks off."""
 
-import itertools
 import json
-import linecache
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from tiny_study import TINY, changed, define, edit, tiny, without
 
-from labkit import cli, runner, study
+from labkit import _machine, _training, study
 from labkit.errors import LabError
 
-# A study of four runs of a network with a few units, each a second long.
-TINY = """
-import os
-import random
-import time
-
-from labkit import study
-from labkit.data import Dataset
-
-UNITS = {"wide": 3, "narrow": 2}
-PAUSE = 0
-
-
-def load(n):
-    import numpy as np
-
-    random.random()  # whatever chance the data needs, the network is the same
-    generator = np.random.default_rng(0)
-    x = generator.random((n + 64, 4), dtype=np.float32)
-    y = (x.sum(axis=1) > 2).astype("int64")
-    return Dataset(x[:n], y[:n], x[n : n + 32], y[n : n + 32], x[n + 32 :], y[n + 32 :], f"noise {n}", "made here")
-
-
-def build(width, seed):
-    import keras
-
-    hidden = keras.layers.Dense(UNITS[width], activation="tanh")
-    time.sleep(PAUSE)
-    layers = [hidden, keras.layers.Dropout(0.2), keras.layers.Dense(2, activation="softmax")]
-    model = keras.Sequential([keras.Input((4,)), *layers], name=f"model_{seed}")
-    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
-
-
-def callbacks(width):
-    import keras
-
-    class Note(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs):
-            logs["units"] = UNITS[width]
-            logs["named"] = int(self.model.name.split("_")[1])
-            logs["process"] = os.getpid()
-
-    return [Note()]
-
-
-tiny = study.Study(
-    "02.tiny",
-    build,
-    load,
-    {"n": [64], "width": ["wide", "narrow"]},
-    seeds=(2, 1),
-    epochs=2,
-    batch_size=32,
-    callbacks=callbacks,
-    where=FOLDER,
-)
-"""
 LOSSES = [f"{part}_{metric}" for part in ("train", "valid", "test") for metric in ("loss", "accuracy")]
-numbers = itertools.count()
-
-
-def define(source, folder=None, **changes):
-    """Run source text as a notebook runs its cells; return its globals. changes: name -> a value given beforehand."""
-    name = f"<a cell {next(numbers)}>"
-    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-    namespace = {"__name__": "__main__", "FOLDER": folder, **changes}
-    exec(compile(source, name, "exec"), namespace)
-    return namespace
-
-
-def changed(source, *replacements):
-    for old, new in replacements:
-        assert source.count(old) >= 1, old
-        source = source.replace(old, new)
-    return source
-
-
-def tiny(folder, *replacements):
-    """The tiny study with its record in this folder, its source changed by pairs of texts (old, new)."""
-    return define(changed(TINY, *replacements), folder)["tiny"]
 
 
 def lines_of(path):
@@ -136,16 +52,6 @@ def keras():
     import keras
 
     return keras
-
-
-def edit(folder, change):
-    """Rewrite the lines of the record in this folder with a function: list of texts -> list of texts."""
-    path = folder / "02.tiny.jsonl"
-    path.write_text("".join(change(path.read_text("utf-8").splitlines(keepends=True))), encoding="utf-8")
-
-
-def without(*gone):
-    return lambda lines: [line for number, line in enumerate(lines) if number not in gone]
 
 
 # ---- The grid and what is refused --------------------------------------------------------------------------
@@ -209,7 +115,7 @@ def test_each_run_trains_for_its_own_epochs_in_its_own_batches(tmp_path, keras):
 
 def test_records_are_with_the_notebooks_unless_told_otherwise(tmp_path):
     assert make().path == study.RESULTS / "02.x.jsonl"
-    assert study.RESULTS == runner.NOTEBOOKS / "results"
+    assert study.RESULTS.parent.name == "notebooks"
     assert make(where=tmp_path).path == tmp_path / "02.x.jsonl"
 
 
@@ -367,17 +273,14 @@ def test_a_run_gives_what_the_same_code_gives_in_a_notebook(recorded, keras):
     assert (line["options"]["width"], line["seed"]) == ("wide", 1)
 
 
-@pytest.mark.parametrize("way", ["one job", "sequential"])
+@pytest.mark.parametrize("way", ["one job", "joblib"])
 def test_one_run_at_a_time_gives_the_numbers_of_two(recorded, keras, copy, capsys, way):
-    import joblib
-
     expected = numbers_of(recorded.load())
-    gone = {"one job": (1, 2), "sequential": (0,)}[way]
+    gone = {"one job": (1, 2), "joblib": (0,)}[way]
     edit(copy, without(*gone))
     again = tiny(copy)
-    if way == "sequential":
-        with joblib.parallel_config("sequential"):
-            assert again.record() == len(gone)
+    if way == "joblib":
+        assert again.record(jobs=1, backend="sequential") == len(gone)
     else:
         assert again.record(jobs=1) == len(gone)
     assert numbers_of(again.load()) == expected
@@ -394,7 +297,7 @@ import sys
 import time
 from pathlib import Path
 
-from labkit import study
+from labkit import _training, study
 
 FOLDER = Path(sys.argv[1])
 
@@ -416,7 +319,7 @@ def load():
     return None
 
 
-study._train = train
+_training.train = train
 twelve = study.Study(
     "02.twelve", build, load, {"units": [4, 2, 3]}, seeds=range(4), epochs=1, batch_size=1, where=FOLDER
 )
@@ -531,7 +434,7 @@ def test_any_rest_of_a_line_is_no_more_than_one_damaged_line(copy, rest):
     one = tiny(copy)
     one.path.write_bytes(one.path.read_bytes() + rest)
     if rest == b"\xc3":
-        with pytest.raises(LabError, match=r"02\.tiny\.jsonl cannot be read .* git checkout"):
+        with pytest.raises(LabError, match=r"02\.tiny\.jsonl cannot be read .* with git or by downloading"):
             one.status()
     else:
         assert one.status().damaged == ([5] if rest else [])
@@ -539,230 +442,6 @@ def test_any_rest_of_a_line_is_no_more_than_one_damaged_line(copy, rest):
 
 
 # ---- Stale -------------------------------------------------------------------------------------------------
-
-# Never trained: only its digest is asked for.
-CODE = '''
-import functools
-import math
-
-import numpy as np
-
-from labkit import study
-
-DEPTH = 2
-SIZES = [8, (4, 2)]
-GAINS = {"relu": {"gain": 1.5}}
-UNRELATED = 1
-add = 1
-
-
-def double(x):
-    # A comment.
-    return 2 * x
-
-
-def outer(x):
-    return double(x)
-
-
-def first():
-    return 1
-
-
-METHODS = {"first": {"make": first}}
-
-
-class Layer:
-    def call(self, x):
-        return x + 1
-
-
-class Alone:
-    def call(self, x):
-        return x + 7
-
-
-def load(n):
-    return n
-
-
-def build(units):
-    """Text."""
-
-    def inner():
-        return DEPTH
-
-    add_here = units
-    model = Layer()
-    model.add(SIZES, GAINS, outer(add_here), METHODS, math.pi, "# no comment")
-    return [inner() for _ in range(3)]
-
-
-def callbacks(units):
-    return [units]
-
-
-one = study.Study("02.x", build, load, {"n": [1], "units": [2]}, seeds=[1], epochs=3, batch_size=8, callbacks=callbacks)
-'''
-
-
-def digest(*replacements):
-    return define(changed(CODE, *replacements))["one"].digest
-
-
-STALE = {
-    "build": ("for _ in range(3)]", "for _ in range(4)]"),
-    "a text in build that looks like a comment": ("# no comment", "# another"),
-    "a number that an inner function reads": ("DEPTH = 2", "DEPTH = 3"),
-    "a number's kind": ("DEPTH = 2", "DEPTH = 2.0"),
-    "a list": ("SIZES = [8, (4, 2)]", "SIZES = [8, (4, 3)]"),
-    "a nested dict": ('"gain": 1.5', '"gain": 1.6'),
-    "a key": ('GAINS = {"relu"', 'GAINS = {"tanh"'),
-    "a helper": ("return double(x)", "return double(x) + 1"),
-    "a helper's helper": ("return 2 * x", "return 3 * x"),
-    "a function in a dict in a dict": ("def first():\n    return 1", "def first():\n    return 2"),
-    "a method of a class": ("return x + 1", "return x + 2"),
-    "another library function": ("math.pi", "math.e"),
-    "load": ("    return n\n", "    return n + 1\n"),
-    "callbacks": ("return [units]", "return [units, 1]"),
-    "no callbacks": (", callbacks=callbacks)", ", callbacks=lambda units: [units])"),
-    "epochs": ("epochs=3", "epochs=4"),
-    "batch_size": ("batch_size=8", "batch_size=16"),
-    "a library object behind a name": ("import math\n", "import cmath as math\n"),
-}
-FRESH = {
-    "a comment": ("    # A comment.\n", "    # Another.\n    # And one more.\n"),
-    "no comment": ("    # A comment.\n", ""),
-    "a comment behind code": ("return 2 * x", "return 2 * x  # twice"),
-    "blank lines": ("    add_here = units\n", "\n\n    add_here = units\n\n"),
-    "an unrelated global": ("UNRELATED = 1", "UNRELATED = 2"),
-    "a new global": ("UNRELATED = 1", "UNRELATED = 1\nrelu = 5\nunits = 6"),
-    "an unrelated class": ("return x + 7", "return x + 8"),
-    "a global with the name of an attribute": ("add = 1\n", "add = 2\n"),
-    "options": ('"units": [2]', '"units": [2, 3]'),
-    "seeds": ("seeds=[1]", "seeds=[1, 2]"),
-    "the order of definitions": (
-        "def outer(x):\n    return double(x)\n\n\ndef first():\n    return 1\n",
-        "def first():\n    return 1\n\n\ndef outer(x):\n    return double(x)\n",
-    ),
-}
-
-
-def test_a_schedule_that_depends_on_the_options_is_part_of_the_digest():
-    source = CODE.replace("epochs=3", "epochs=scheduled").replace(
-        "def build(", "def scheduled(n):\n    return n\n\n\ndef build(", 1
-    )
-    given = define(source)["one"].digest
-    assert given != digest()
-    assert (
-        given != define(source.replace("    return n\n\n\ndef build", "    return n + 1\n\n\ndef build"))["one"].digest
-    )
-    assert (
-        given
-        == define(source.replace("    return n\n\n\ndef build", "    return n  # as often\n\n\ndef build"))[
-            "one"
-        ].digest
-    )
-
-
-@pytest.mark.parametrize("change", STALE.values(), ids=STALE)
-def test_what_decides_the_numbers_changes_the_digest(change):
-    assert digest(change) != digest()
-
-
-@pytest.mark.parametrize("change", FRESH.values(), ids=FRESH)
-def test_what_decides_nothing_leaves_the_digest(change):
-    assert digest(change) == digest()
-
-
-# What a helper or a class can also hold: (what is added to the code, how it is then changed).
-HIDDEN = {
-    "a helper's default": ("RATE = 7\n\n\ndef first(rate=RATE):\n    return rate", "RATE = 7", "RATE = 8"),
-    "a class's constant": ("class First:\n    rate = 0.1\n\n\nfirst = First", "rate = 0.1", "rate = 0.2"),
-    "a base class": (
-        "class Base:\n    def go(self):\n        return 1\n\n\nclass First(Base):\n    pass\n\n\nfirst = First",
-        "return 1\n\n\nclass First",
-        "return 2\n\n\nclass First",
-    ),
-    "a property": (
-        "class First:\n    @property\n    def go(self):\n        return 1\n\n\nfirst = First",
-        "return 1\n\n\nfirst",
-        "return 2\n\n\nfirst",
-    ),
-    "an array": ("first = np.arange(3)", "arange(3)", "arange(4)"),
-    "a NumPy number": ("first = np.int64(3)", "int64(3)", "int64(4)"),
-    "a set": ("first = {1, 2}", "{1, 2}", "{1, 3}"),
-    "a range": ("first = range(7)", "range(7)", "range(8)"),
-    "a partial function": ("first = functools.partial(double, 3)", "double, 3", "double, 4"),
-    "a function's closure": (
-        "def maker(n):\n    def made():\n        return n\n\n    return made\n\n\nfirst = maker(3)",
-        "maker(3)",
-        "maker(4)",
-    ),
-    "what a decorated function calls": (
-        "def same(f):\n    @functools.wraps(f)\n    def g():\n        return f()\n\n    return g\n\n\n"
-        "def last():\n    return 7\n\n\n@same\ndef first():\n    return last()",
-        "return 7",
-        "return 8",
-    ),
-}
-
-
-@pytest.mark.parametrize("hidden", HIDDEN.values(), ids=HIDDEN)
-def test_what_else_decides_the_numbers_changes_the_digest(hidden):
-    added, old, new = hidden
-    first = ("def first():\n    return 1", added)
-    assert digest(first, (old, new)) != digest(first)
-
-
-def test_another_procedure_of_training_changes_the_digest(monkeypatch):
-    before = digest()
-    monkeypatch.setattr(study, "PROCEDURE", study.PROCEDURE + 1)
-    assert digest() != before
-
-
-def test_functions_that_call_each_other_have_a_digest():
-    loop = "def first():\n    return second()\n\n\ndef second():\n    return first()"
-    other = loop.replace("return first()", "return first() + 1")
-    assert digest(("def first():\n    return 1", loop)) != digest(("def first():\n    return 1", other))
-
-
-def test_code_without_source_is_refused():
-    namespace = {"__name__": "__main__"}
-    exec("def build():\n    return 1", namespace)
-    with pytest.raises(LabError, match=r"code of build cannot be found.* define it in a cell or a file"):
-        make(namespace["build"], {}).digest  # noqa: B018 - a property that raises
-
-
-def test_a_lambda_has_a_digest_or_is_refused_in_one_sentence():
-    lambdas = "first = {\n    'one': lambda x: (\n        x + 1\n    ),\n}"
-    try:
-        before = digest(("def first():\n    return 1", lambdas))
-        assert digest(("def first():\n    return 1", lambdas.replace("x + 1", "x + 2"))) != before
-    except LabError as refusal:
-        assert "\n" not in str(refusal) and "lambda" in str(refusal)
-
-
-def test_a_dataclass_may_be_used():
-    made = "import dataclasses\n\n\n@dataclasses.dataclass\nclass First:\n    n: int = 3\n\n\nfirst = First(3)"
-    used = made.replace("First(3)", "First")
-    assert digest(("def first():\n    return 1", used))
-
-
-def test_a_helper_that_is_run_again_with_other_code_makes_runs_stale_at_once():
-    namespace = define(CODE)
-    before = namespace["one"].digest
-    namespace["SIZES"] = [1]
-    assert namespace["one"].digest != before
-
-
-def test_the_digest_is_the_same_in_another_process(tmp_path):
-    script = tmp_path / "code.py"
-    script.write_text(CODE + "\nprint(one.digest)\n", encoding="utf-8")
-    for seed in "12":
-        environment = os.environ | {"PYTHONHASHSEED": seed}
-        run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, env=environment)
-        assert run.stdout.strip() == digest()
 
 
 @pytest.mark.parametrize("change", [("0.2", "0.3"), ("epochs=2", "epochs=3")])
@@ -794,11 +473,11 @@ def test_runs_start_seed_by_seed_and_with_the_last_of_the_options(keras, tmp_pat
     # The last are mostly the largest networks; started last, one of them would train on alone at the end.
     started = []
 
-    def not_trained(calls, jobs):
+    def not_trained(calls, jobs, backend):
         started.extend(call[1:3] for call in calls)
         yield from ()
 
-    monkeypatch.setattr(study, "_side_by_side", not_trained)
+    monkeypatch.setattr(_training, "side_by_side", not_trained)
     one = tiny(tmp_path)
     one.record()
     wide, narrow = {"n": 64, "width": "wide"}, {"n": 64, "width": "narrow"}
@@ -897,7 +576,7 @@ def test_a_lab_error_in_a_run_is_passed_on_as_it_is(keras, tmp_path, capsys):
 
 
 def test_every_run_computes_with_one_thread_so_that_its_numbers_are_the_same_everywhere(tmp_path, monkeypatch):
-    for name in runner.kernel_settings(1):
+    for name in _machine.environment(1):
         monkeypatch.delenv(name, raising=False)
     logged = 'logs["process"] = os.getpid()'
     threads = 'int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0))'
@@ -950,147 +629,25 @@ def on_dask(tmp_path_factory):
 
     It pauses in build, so that a worker's other threads have time to disturb it.
     """
-    import joblib
+    pytest.importorskip("distributed", reason="Dask is an extra")
     from dask.distributed import Client, LocalCluster
 
     one = tiny(tmp_path_factory.mktemp("dask"), ("PAUSE = 0", "PAUSE = 1.5"))
     settings = {"n_workers": 2, "processes": True, "threads_per_worker": 1, "dashboard_address": None}
     with LocalCluster(**settings) as cluster, Client(cluster) as client:
         processes = set(client.run(os.getpid).values())
-        with joblib.parallel_config("dask"):
-            assert one.record() == 4
+        assert one.record(backend="dask") == 4
     return one, processes
 
 
 @pytest.mark.slow
-def test_dask_records_every_run_in_its_own_processes(on_dask):
+def test_on_dask_each_run_has_a_process_to_itself(on_dask):
     one, processes = on_dask
     assert one.status().complete
     used = {line["history"]["process"][0] for line in lines_of(one.path)}
-    assert used <= processes
-    assert len(used) == 2
+    assert len(used) == 4 and not used & {os.getpid(), *processes}, "each run has a process to itself"
 
 
 @pytest.mark.slow
-def test_dask_gives_the_numbers_of_joblibs_own_workers(on_dask, recorded, capsys):
+def test_dask_gives_the_numbers_of_this_machines_processes(on_dask, recorded, capsys):
     assert numbers_of(on_dask[0].load()) == numbers_of(recorded.load())
-
-
-# ---- Studies in notebooks ----------------------------------------------------------------------------------
-
-
-def write(path, *cells):
-    """Write a notebook. cells: source text with the tag study, or (source,) without."""
-    made = [
-        new_code_cell(cell[0] if isinstance(cell, tuple) else textwrap.dedent(cell), id=f"c{number}")
-        for number, cell in enumerate(cells)
-    ]
-    for cell, source in zip(made, cells, strict=True):
-        if not isinstance(source, tuple):
-            cell.metadata.tags = ["nbval-ignore-output", "study"]
-    nbformat.write(new_notebook(cells=made), path)
-    return path
-
-
-def test_a_notebook_and_its_kernel_agree_on_the_digest(tmp_path):
-    head, tail = CODE.split("class Layer:")
-    unrelated = ("x = [1, 2, 3]\nprint('not tagged')\nadd, inner, units = 4, 5, 6",)
-    path = write(tmp_path / "02_a.ipynb", unrelated, head, "class Layer:" + tail, ("print(one.digest, one)",))
-    (result,) = runner.run([path], jobs=1, save=True, report=lambda _: None)
-    assert result.failure is None
-    (one,) = study.of_notebook(path)
-    printed = nbformat.read(path, as_version=4).cells[3].outputs[0].text
-    assert printed == f"{one.digest} {one!r}\n"
-    assert one.digest == digest()
-
-
-def test_of_a_notebook_only_tagged_cells_are_run(tmp_path, capsys):
-    new = "two = study.Study('02.y', build, load, {'n': [1], 'units': [2]}, seeds=[1], epochs=1, batch_size=1)"
-    path = write(tmp_path / "02_a.ipynb", ("1 / 0",), CODE, ("print('never')\nDEPTH = 9",), new, ("1 / 0",))
-    found = study.of_notebook(path)
-    assert [one.name for one in found] == ["02.x", "02.y"]
-    assert found[0].digest == digest()
-    assert capsys.readouterr().out == ""
-    assert study.of_notebook(write(tmp_path / "03_b.ipynb", ("1 / 0",))) == []
-
-
-def test_a_name_that_a_later_cell_gives_another_meaning_does_not_change_an_earlier_study(tmp_path):
-    path = write(tmp_path / "02_a.ipynb", CODE, "DEPTH = 9")
-    with pytest.raises(LabError, match=r"cell c1 changes what study 02\.x .*another name"):
-        study.of_notebook(path)
-
-
-@pytest.mark.parametrize("source", ["x = 1\nx / 0", "x =", "import no_such_module"])
-def test_an_error_in_a_tagged_cell_names_the_cell(tmp_path, source):
-    path = write(tmp_path / "02_a.ipynb", "a = 1", source)
-    with pytest.raises(LabError, match=r"^02_a, cell c1 stopped with [A-Z][A-Za-z]+Error: "):
-        study.of_notebook(path)
-
-
-# ---- labs record -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def labs(tmp_path, monkeypatch):
-    """A folder with one lab that has the tiny study, and one that has none; MNIST seems to be here."""
-    folder = tmp_path / "labs"
-    folder.mkdir()
-    monkeypatch.setattr(runner, "NOTEBOOKS", folder)
-    monkeypatch.setattr(cli, "_have_mnist", lambda: True)
-    monkeypatch.setattr(runner, "fix_data_path", lambda: None)
-    head, tail = TINY.split("tiny = ")
-    write(folder / "02_a.ipynb", f"FOLDER = {str(folder / 'results')!r}\n{head}", f"tiny = {tail}", ("tiny.load()",))
-    write(folder / "01_b.ipynb", ("1 / 0",))
-    return folder
-
-
-def test_labs_record_trains_what_is_missing_and_check_trains_nothing(keras, labs, recorded, capsys):
-    assert cli.main(["record", "02", "--check"]) == 1
-    out, err = capsys.readouterr()
-    assert out.startswith("Study 02.tiny is not complete: 4 of its runs are missing") and err == ""
-    assert not (labs / "results").exists()
-    (labs / "results").mkdir()
-    shutil.copy(recorded.path, labs / "results")
-    edit(labs / "results", without(3))
-    assert cli.main(["record", "--jobs", "1"]) == 0
-    assert capsys.readouterr().out.endswith("02.tiny: 4 runs recorded, 1 of them now.\n")
-    assert cli.main(["record", "2", "--check"]) == 0
-    assert capsys.readouterr().out == "All 1 records are complete.\n"
-    assert cli.main(["record", "02"]) == 0
-    assert capsys.readouterr().out == "02.tiny: 4 runs recorded, 0 of them now.\n"
-
-
-def test_labs_record_without_studies_says_so(labs, capsys):
-    assert cli.main(["record", "01"]) == 1
-    assert capsys.readouterr().err == "These labs have no studies, so there is nothing to record.\n"
-
-
-def test_labs_record_wants_mnist_but_check_does_not(labs, monkeypatch, capsys):
-    monkeypatch.undo()
-    monkeypatch.setattr(runner, "NOTEBOOKS", labs)
-    monkeypatch.setenv("LABKIT_DATA", "digits")
-    assert cli.main(["record", "02"]) == 1
-    assert capsys.readouterr().err == "Studies are recorded on MNIST, which is not here: see `labs data`.\n"
-    assert not (labs / "results").exists()
-    assert cli.main(["record", "02", "--check"]) == 1
-    assert "4 of its runs are missing" in capsys.readouterr().out
-
-
-def test_labs_record_stopped_by_ctrl_c_says_what_is_kept(labs, monkeypatch, capsys):
-    def record(self, jobs):
-        assert jobs == 3
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(study.Study, "record", record)
-    assert cli.main(["record", "02", "--jobs", "3"]) == 130
-    assert capsys.readouterr().err == "\nStopped. What had ended is recorded; `labs record` goes on from there.\n"
-
-
-def test_labs_record_says_in_one_sentence_which_run_failed(keras, labs, capsys):
-    notebook = nbformat.read(labs / "02_a.ipynb", as_version=4)
-    notebook.cells[0].source = notebook.cells[0].source.replace("hidden = keras", "hidden = no_keras")
-    nbformat.write(notebook, labs / "02_a.ipynb")
-    assert cli.main(["record", "02", "--jobs", "1"]) == 1
-    err = capsys.readouterr().err
-    assert err.startswith("Study 02.tiny stopped, because its run n=64, width=narrow with seed 2 failed with NameError")
-    assert err.count("\n") == 1

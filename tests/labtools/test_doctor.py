@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from labkit.doctor import BAD, GOOD, WARN
 
 from labkit import data, doctor, runner
-from labkit.doctor import BAD, GOOD, WARN
 
 
 @pytest.mark.parametrize("marks, status", [([GOOD, WARN], 0), ([GOOD, BAD, GOOD], 1)])

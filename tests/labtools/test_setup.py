@@ -17,9 +17,12 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-LOCK = [line for line in (ROOT / "requirements.txt").read_text("utf-8").splitlines() if line and line[0] != "#"]
+LOCKS = {
+    name: [line for line in (ROOT / name).read_text("utf-8").splitlines() if line and line[0] != "#"]
+    for name in ("requirements.txt", "requirements-dev.txt")
+}
 SYSTEMS = {
     "Linux": {"sys_platform": "linux", "platform_machine": "x86_64", "os_name": "posix"},
     "Linux on Arm": {"sys_platform": "linux", "platform_machine": "aarch64", "os_name": "posix"},
@@ -62,7 +65,7 @@ def test_both_environment_files_have_the_same_name_and_channels():
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_lock_has_one_allowed_version_of_every_dependency_on_every_system(system):
-    lock = [Requirement(line) for line in LOCK]
+    lock = [Requirement(line) for line in LOCKS["requirements.txt"]]
     for python in PYTHONS.get(system, ("3.11", "3.12", "3.13")):
         here = SYSTEMS[system] | {"python_version": python, "python_full_version": f"{python}.1"}
         locked = {}
@@ -78,13 +81,20 @@ def test_the_lock_has_one_allowed_version_of_every_dependency_on_every_system(sy
         assert "setuptools" in locked, "labs.py installs labkit with the setuptools of the lock"
 
 
-def test_the_lock_is_exact_versions_and_names_no_package_host():
-    for line in LOCK:
+def test_what_students_do_not_need_comes_in_the_same_versions_as_the_rest():
+    assert set(LOCKS["requirements.txt"]) < set(LOCKS["requirements-dev.txt"])
+    names = {Requirement(line).name for line in LOCKS["requirements.txt"]}
+    assert not names & {"pytest", "ruff", "nbval", "distributed", "import-linter"}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_is_exact_versions_and_names_no_package_host(name):
+    for line in LOCKS[name]:
         requirement = Requirement(line)  # not an option, an address or a path
         assert requirement.url is None, line
         assert [part.operator for part in requirement.specifier] == ["=="], line
         assert "*" not in str(requirement.specifier) and "--" not in line, line
-    assert "://" not in (ROOT / "requirements.txt").read_text("utf-8")
+    assert "://" not in (ROOT / name).read_text("utf-8")
 
 
 @posix_only
@@ -97,10 +107,10 @@ def test_shell_scripts_can_be_run(path):
 @posix_only
 def test_binder_start_becomes_the_command_that_it_is_given():
     assert (ROOT / "binder" / "start").read_text("utf-8").rstrip().endswith('\nexec "$@"')
-    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "MALLOC_ARENA_MAX")
     run = [ROOT / "binder" / "start", sys.executable, "-c", f"import os; print(*map(os.environ.get, {names}))"]
-    bare = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS")}
-    assert subprocess.run(run, check=True, capture_output=True, text=True, env=bare).stdout == "1 1 1\n"
+    bare = {name: value for name, value in os.environ.items() if not name.endswith(("_THREADS", "_MAX"))}
+    assert subprocess.run(run, check=True, capture_output=True, text=True, env=bare).stdout == "1 1 1 2\n"
 
 
 @posix_only
@@ -142,19 +152,27 @@ if fake.endswith("Intel Mac"):
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+# What pip installs: a uv that does the same under its own name, or a labkit that only repeats its arguments.
 FAKE_PIP = r"""
 import os, pathlib, sys, time
+me = pathlib.Path(__file__).parent
+fake = os.environ.get("FAKE")
 with open("pip-calls.txt", "a") as calls:
-    calls.write(" ".join(sys.argv[1:]) + "\n")
-if os.environ.get("FAKE") == "no network":
+    calls.write(" ".join([me.name, *sys.argv[1:]]) + "\n")
+    calls.write("".join(f"{name}={os.environ[name]}\n" for name in ("PIP_TARGET",) if name in os.environ))
+for_uv = sys.argv[-1].startswith("uv==")
+if fake == "no network" or (fake == "no uv" and for_uv) or (fake == "bad uv" and me.name == "uv"):
     print("WARNING: retrying\nERROR: no version (from versions: none)\nERROR: No matching distribution for spam==1")
     sys.exit(1)
-while os.environ.get("FAKE") == "slow" and not os.path.exists("go-on"):
+while fake == "slow" and not os.path.exists("go-on"):
     time.sleep(0.05)
+if sys.argv[-1].startswith("uv=="):
+    (me.parent / "uv").mkdir()
+    (me.parent / "uv" / "__main__.py").write_text(pathlib.Path(__file__).read_text())
+    (me.parent / "uv" / "__init__.py").touch()
 if "--editable" in sys.argv:
-    site = pathlib.Path(__file__).parents[1]
-    (site / "labkit").mkdir(exist_ok=True)
-    (site / "labkit" / "cli.py").write_text(
+    (me.parent / "labtools").mkdir(exist_ok=True)
+    (me.parent / "labtools" / "cli.py").write_text(
         "import os, sys; print('labs', sys.argv[1:], os.environ.get('PYTHONPATH')); sys.exit(3)"
     )
 """
@@ -210,16 +228,25 @@ def is_one_sentence(text):
     return text.count("\n") == 1 and text.endswith(".\n") and "Traceback" not in text
 
 
-def test_the_first_call_sets_up_and_hands_its_arguments_over(project, monkeypatch):
+def test_the_first_call_sets_up_with_uv_and_hands_its_arguments_over(project, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(project.folder))
+    monkeypatch.setenv("PIP_TARGET", str(project.folder / "elsewhere"))
     status, out, err = project.call("run", "06 x", "--save")
     assert (status, err) == (3, "")
-    lines = out.splitlines()
-    assert len(lines) == 4 and "minutes" in lines[0]
-    assert lines[3] == "labs ['run', '06 x', '--save'] None", "arguments as given; no PYTHONPATH"
-    lock, labkit = project.pip_calls()
-    assert lock.endswith("-r requirements.txt")
-    assert "--no-deps" in labkit and labkit.endswith("--editable .")
+    assert "minutes" in out.splitlines()[0]
+    assert out.splitlines()[-1] == "labs ['run', '06 x', '--save'] None", "arguments as given; no PYTHONPATH"
+    uv, lock, labkit = project.pip_calls()
+    assert uv.startswith("pip install") and "uv==" in uv
+    assert lock.startswith("uv pip install") and lock.endswith("-r requirements.txt")
+    assert labkit.startswith("uv pip install") and "--no-deps" in labkit and labkit.endswith("--editable .")
+
+
+@pytest.mark.parametrize("fake", ["no uv", "bad uv"])
+def test_without_uv_pip_does_it(project, fake):
+    status, out, err = project.call(fake=fake)
+    assert (status, err) == (3, "")
+    assert [call.split()[0] for call in project.pip_calls() if call.endswith("-r requirements.txt")][-1] == "pip"
+    assert ("pip tries" in out) == (fake == "bad uv")
 
 
 def test_a_second_call_only_hands_over(ready):
@@ -255,7 +282,7 @@ def half_made(folder):
 def test_a_broken_environment_is_made_anew(ready, harm):
     harm(ready.folder)
     assert ready.call()[0] == 3
-    assert len(ready.pip_calls()) == 2 and made_anew(ready)
+    assert len(ready.pip_calls()) == 3 and made_anew(ready)
 
 
 def test_a_project_that_was_moved_is_set_up_anew(ready):
@@ -294,7 +321,7 @@ def test_a_killed_set_up_is_done_again(project):
     second = project.start("run")
     out, err = second.communicate(timeout=60)
     assert (second.returncode, err) == (3, "")
-    assert len(project.pip_calls()) == 3 and out.endswith("labs ['run'] None\n")
+    assert len(project.pip_calls()) == 4 and out.endswith("labs ['run'] None\n")
 
 
 @pytest.mark.parametrize(
@@ -332,21 +359,10 @@ def test_an_old_python_could_read_labs_py():
             assert node.returns is None and not node.args.kwonlyargs
 
 
-def old_pythons():
-    """One interpreter of each Python before 3.11, from PATH and from pyenv, as {version: path}."""
-    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    found = {path.parts[-3].rsplit(".", 1)[0]: path for path in pyenv.glob("[23].*/bin/python")}
-    for version in ("2.7", "3.6", "3.7", "3.8", "3.9", "3.10"):
-        path = shutil.which(f"python{version}")
-        if path and "shims" not in path:
-            found[version] = Path(path)
-    return {version: found[version] for version in sorted(found) if tuple(map(int, version.split("."))) < (3, 11)}
-
-
-@pytest.mark.parametrize("python", old_pythons().values(), ids=old_pythons())
-def test_an_old_python_says_what_is_wrong(python, project):
-    run = subprocess.run([python, project.folder / "labs.py"], capture_output=True, text=True, check=False)
-    assert run.returncode == 1 and is_one_sentence(run.stderr) and "3.11" in run.stderr
+def test_a_folder_in_which_no_environment_can_be_made_is_one_sentence(tmp_path):
+    project = Project(tmp_path / "week 1: labs")
+    status, _, err = project.call(fake="real create")
+    assert status == 1 and is_one_sentence(err) and "no : or ; in its path" in err
 
 
 # ---- Real installations, once, in .ci/run -------------------------------------------------------------------
@@ -376,7 +392,7 @@ def test_the_pip_part_of_environment_yml_installs_into_a_fresh_environment(tmp_p
     finally:
         lines.unlink()
     assert python("-c", "import labkit; print(labkit.__file__)").strip() == str(ROOT / "labkit" / "__init__.py")
-    report = python("-m", "labkit.cli", "doctor", may_fail=True)
+    report = python("-m", "labtools.cli", "doctor", may_fail=True)
     good = {line.split()[1] for line in report.splitlines() if line.startswith("✓")}
     assert {"Python", "packages", "labkit", "kernel", "TensorFlow"} <= good, report
     shutil.rmtree(tmp_path / "env")  # 2 GB

@@ -1,47 +1,90 @@
+"""What is generated in README and notebooks: the table of labs, and links under the address of this copy."""
+
 import re
+import shutil
 
 import nbformat
 import pytest
 
-from labkit import links
 from labkit.errors import LabError
+from labtools import project, site
+from labtools.project import ROOT
 
 
-def test_all_links_are_up_to_date():
-    assert [str(path) for path, text in links.generated().items() if path.read_text("utf-8") != text] == []
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A copy of the course's pages."""
+    for name in ("README.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    for name in ("00_index.ipynb", "06_scratch_xor.ipynb"):
+        shutil.copy(ROOT / "notebooks" / name, tmp_path / "notebooks")
+    for module in (site, project):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(project, "NOTEBOOKS", tmp_path / "notebooks")
+    return tmp_path
 
 
-def test_the_address_stands_once():
-    # Only in pyproject.toml by hand; everywhere else it is generated. Source files must not repeat it.
-    address = links.repository()
-    for path in [*links.ROOT.glob("*.py"), *links.ROOT.glob("labkit/**/*.py"), *links.ROOT.glob("binder/*")]:
-        assert address not in path.read_text("utf-8"), path
+def test_all_pages_are_up_to_date():
+    assert site.main(check=True) == 0
 
 
-def test_a_new_address_reaches_every_file(monkeypatch):
-    old = links.repository().removeprefix("https://github.com/")
-    monkeypatch.setattr(links, "repository", lambda: "https://github.com/someone/elsewhere")
-    for path, text in links.generated().items():
-        assert old not in text, path
-    readme = links.generated()[links.ROOT / "README.md"]
-    launched = readme.count("mybinder.org/v2/gh/someone/elsewhere/HEAD?urlpath=lab/tree/notebooks/")
-    assert launched == len(links.labs()) + 1
+def test_the_address_stands_in_one_place_only():
+    address = site.repository()
+    files = [*ROOT.glob("*.py"), *ROOT.glob("labkit/**/*.py"), *ROOT.glob("binder/*"), ROOT / "environment.yml"]
+    assert [path.name for path in files if address in path.read_text("utf-8")] == []
 
 
-def test_links_are_written_and_checked(tmp_path, monkeypatch, capsys):
-    page = tmp_path / "page.md"
-    page.write_text("old\n", encoding="utf-8")
-    monkeypatch.setattr(links, "ROOT", tmp_path)
-    monkeypatch.setattr(links, "generated", lambda: {page: "new ✓\n"})
-    assert links.main(check=True) == 1 and page.read_text("utf-8") == "old\n"
-    assert "out of date: page.md" in capsys.readouterr().out
-    assert links.main() == 0 and page.read_bytes() == "new ✓\n".encode()
-    assert links.main(check=True) == 0
+def test_a_fork_publishes_under_its_own_address(copy, capsys):
+    assert site.main(address="https://github.com/ada/my-labs.git") == 0
+    assert site.repository() == "https://github.com/ada/my-labs"
+    readme = (copy / "README.md").read_text("utf-8")
+    assert readme.count("mybinder.org/v2/gh/ada/my-labs/HEAD?urlpath=lab/tree/notebooks/") == 3
+    assert "no public address" not in readme and "OWNER" not in readme
+    lab = nbformat.read(copy / "notebooks" / "06_scratch_xor.ipynb", 4)
+    first = next(cell.source for cell in lab.cells if cell.cell_type == "code")
+    assert '%pip install --quiet --no-deps "git+https://github.com/ada/my-labs"' in first
+    assert site.main(check=True) == 0
+
+
+def test_while_there_is_no_address_every_place_of_a_link_says_so(copy, monkeypatch, capsys):
+    monkeypatch.setattr(site, "_of_git", lambda: site.PLACEHOLDER)
+    site.main(address=site.PLACEHOLDER)
+    readme = (copy / "README.md").read_text("utf-8")
+    assert "mybinder.org" not in readme and "no public address yet" in readme
+    lab = (copy / "notebooks" / "06_scratch_xor.ipynb").read_text("utf-8")
+    assert "%pip" not in lab and "This copy has no public address" in lab
+    assert "labs site --address URL" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("said, address", [
+    ("https://github.com/ada/labs.git", "https://github.com/ada/labs"),
+    ("git@github.com:ada/labs.git", "https://github.com/ada/labs"),
+    ("ssh://git@github.com/ada/labs", "https://github.com/ada/labs"),
+    ("https://ada:secret@github.com/ada/labs", "https://github.com/ada/labs"),
+    ("/srv/git/labs", site.PLACEHOLDER), ("", site.PLACEHOLDER),
+])  # fmt: skip
+def test_the_address_is_asked_of_git(said, address, monkeypatch):
+    monkeypatch.setattr(site.subprocess, "run", lambda *_, **__: type("Done", (), {"stdout": said + "\n"}))
+    assert site._of_git() == address
+
+
+@pytest.mark.parametrize("address", ["github.com/ada/labs", "https://example.org/labs", "https://github.com/ada"])
+def test_an_address_that_cannot_be_launched_is_refused(copy, address):
+    with pytest.raises(LabError, match="is no address that Binder and Colab can open"):
+        site.main(address=address)
+
+
+def test_lost_markers_are_one_sentence(copy):
+    (copy / "README.md").write_text("# Mine\n", encoding="utf-8")
+    with pytest.raises(LabError, match="has lost the comments"):
+        site.main()
 
 
 def test_relative_links_lead_somewhere():
-    texts = {links.ROOT / "README.md": (links.ROOT / "README.md").read_text("utf-8")}
-    for path, _, _ in links.labs():
+    pages = ("README.md", "CONTRIBUTING.md", "classroom/README.md", "benchmarks/README.md")
+    texts = {ROOT / page: (ROOT / page).read_text("utf-8") for page in pages}
+    for path, _, _ in site.labs():
         texts[path] = "\n".join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown")
     for path, text in texts.items():
         for target in re.findall(r"\]\(([^)#\s]+)\)", text):
@@ -52,7 +95,7 @@ def test_sections_that_are_named_exist():
     # As in "[lab 03](03_early_stopping.ipynb), *The rule that never stopped* and *Other rules*".
     named = re.compile(r"\[lab \d\d\]\((\S+?\.ipynb)\), (\*[^*]+\*(?: and \*[^*]+\*)*)")
     found = 0
-    for path, _, _ in links.labs():
+    for path, _, _ in site.labs():
         for cell in nbformat.read(path, 4).cells:
             for file, sections in named.findall(cell.source):
                 headings = [
@@ -66,17 +109,3 @@ def test_sections_that_are_named_exist():
                     assert section in headings, f"{path.name}: {file} has no section {section}"
                     found += 1
     assert found > 10
-
-
-def test_a_lab_90_that_was_not_run_is_one_sentence(tmp_path, monkeypatch):
-    (tmp_path / "notebooks").mkdir()
-    cell = nbformat.v4.new_code_cell("print(1)", id="short-form")
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "notebooks" / "90_x.ipynb")
-    monkeypatch.setattr(links, "ROOT", tmp_path)
-    with pytest.raises(LabError, match="labs run --save 90"):
-        links.reproduction()
-
-
-def test_lost_markers_are_one_sentence():
-    with pytest.raises(LabError, match=r"README\.md has lost"):
-        links._replace(links.TABLE, "no table here", "", "README.md")

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from labkit.exercises import core
-from labkit.links import ROOT
+from labtools.project import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from labkit import study
-from labkit.links import ROOT
+from labtools import studies
+from labtools.project import ROOT
 
 GLOROT = "GlorotUniform"
 LAB = ROOT / "notebooks" / "90_reproduction.ipynb"
@@ -226,8 +226,8 @@ def test_d1_and_d2_have_equal_counts_and_are_not_the_same(lab):
 
 
 def test_lab_05_trains_source_bs_networks(lab):
-    studies = {one.name: one for one in study.of_notebook(ROOT / "notebooks" / "05_cnn_batchnorm.ipynb")}
-    source_b = studies["05.source-b"]
+    found = {one.name: one for one in studies.of_notebook(ROOT / "notebooks" / "05_cnn_batchnorm.ipynb")}
+    source_b = found["05.source-b"]
     for method, row in {"plain": "B1", "dropout": "B2", "batch norm": "B3"}.items():
         model = source_b.functions["build"](method)
         assert [described(layer) for layer in model.layers] == LAYERS[row]

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from labkit.exercises import core
-from labkit.links import ROOT
+from labtools.project import ROOT
 
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IGNORE = "nbval-ignore-output"
