@@ -1,4 +1,4 @@
-"""A fingerprint of a function's code: what decides its results, and neither layout nor comments.
+"""A fingerprint of a function's code: what decides its results; neither layout, nor comments, nor docstrings.
 
 It is that of the function's syntax tree, and of everything that the global names in it stand for: constants, other
 functions and classes of the same notebook. Installed code counts by its name alone.
@@ -26,11 +26,16 @@ def tree(node):
     if isinstance(node, ast.JoinedStr):  # Python 3.12.1 has empty texts in there
         return [tree(part) for part in node.values if getattr(part, "value", None) != ""]
     if isinstance(node, list):
-        return [tree(each) for each in node]
+        return [tree(each) for each in node if not _is_text(each)]
     if not isinstance(node, ast.AST):
         return node if isinstance(node, (str, int, float, bool, type(None))) else repr(node)
     fields = [[name, tree(value)] for name, value in ast.iter_fields(node) if value not in (None, [])]
     return [type(node).__name__, *fields]
+
+
+def _is_text(node):
+    """Whether a statement only says something, as a docstring does."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def of(function, seen=None):

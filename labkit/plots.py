@@ -418,7 +418,7 @@ def mistakes(images, y_true, probabilities, n=10, ax=None):
         ax.set_axis_off()
         _describe_as_usual(ax, "No mistakes to show.")
         return ax
-    titles = [f"{y_true[i]}, predicted {y_pred[i]}\n{probabilities[i, y_pred[i]]:.1%} sure" for i in wrong]
+    titles = [f"true {y_true[i]}, predicted {y_pred[i]}\n{probabilities[i, y_pred[i]]:.1%} sure" for i in wrong]
     ax = digits(np.asarray(images)[wrong], titles, columns=5, ax=ax)
     _describe_as_usual(ax, "The mistakes of which the model was surest, with the true and the predicted digit.")
     return ax

@@ -311,7 +311,9 @@ def _frame(name, lines, incomplete=False):
     counts = set(map(len, seeds.values()))
     configurations = f"{len(seeds)} configuration{'s' * (len(seeds) > 1)}"
     each = f"{f'up to {max(counts)}' if incomplete else _either(counts)} seeds each"
-    data, keras = (_several(values) for values in zip(*((x["data"], x["versions"]["keras"]) for x in lines), strict=True))
+    data, keras = (
+        _several(values) for values in zip(*((x["data"], x["versions"]["keras"]) for x in lines), strict=True)
+    )
     print(f"{name}: {len(lines)} recorded runs ({configurations}, {each}) on {data}, made with Keras {keras}.")
     return pd.DataFrame(
         {**line["options"], "seed": line["seed"]}

@@ -41,6 +41,7 @@ FRESH = {
     "a global with the name of an attribute": ("add = 1\n", "add = 2\n"),
     "options": ('"units": [2]', '"units": [2, 3]'),
     "seeds": ("seeds=[1]", "seeds=[1, 2]"),
+    "a docstring": ('"""Text."""', '"""Another, which is longer."""'),
     "a wrapped line": ("    add_here = units\n", "    add_here = (\n        units\n    )\n"),
     "another kind of quotation marks": ('"gain"', "'gain'"),
     "the order of definitions": (

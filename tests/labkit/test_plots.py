@@ -130,7 +130,7 @@ def test_mistakes_shows_the_surest_first():
     for row, (digit, sure) in enumerate([(1, 0.6), (2, 0.9), (3, 0.95), (4, 0.7)]):
         probabilities[row, digit] = sure
     ax = plots.mistakes(np.zeros((4, 784)), [7, 8, 3, 9], probabilities)  # the third is right
-    assert [text.get_text().split("\n")[0] for text in ax.texts] == ["8 read as 2", "9 read as 4", "7 read as 1"]
+    assert [text.get_text().split("\n")[0] for text in ax.texts] == ["true 8, predicted 2", "true 9, predicted 4", "true 7, predicted 1"]
 
 
 def test_mistakes_of_a_model_without_any():
@@ -281,7 +281,7 @@ def comparisons(reference=("plain", "plain", "plain"), verdict=("better", "not r
         {
             "hidden": ["256-64", "256-64", "512"],
             "setting": ["BN", "dropout", "BN"],
-            "reference": reference,
+            "baseline": reference,
             "difference": [0.004, 0.001, -0.003],
             "low": [0.003, -0.001, -0.004],
             "high": [0.005, 0.003, -0.002],
@@ -311,7 +311,7 @@ def test_intervals_names_settings_metric_and_reference():
         "256-64, dropout minus plain",
         "512, BN minus GN",
     ]
-    assert ax.get_xlabel().endswith("setting minus reference")
+    assert ax.get_xlabel().endswith("setting minus baseline")
 
 
 def test_intervals_names_only_the_verdicts_there_are():

@@ -92,6 +92,7 @@ def test_the_seeds_may_depend_on_the_options():
     assert one.digest == make(options={"units": [3, 1]}, seeds=[5]).digest
 
 
+@pytest.mark.slow
 def test_a_study_with_different_numbers_of_seeds_is_recorded_and_loaded(tmp_path, keras, capsys):
     source = changed(TINY, ("seeds=(2, 1)", "seeds=lambda width: [1, 2] if width == 'wide' else [7]"))
     one = define(source, tmp_path)["tiny"]
@@ -101,6 +102,7 @@ def test_a_study_with_different_numbers_of_seeds_is_recorded_and_loaded(tmp_path
     assert "2 configurations, 1 or 2 seeds each" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_each_run_trains_for_its_own_epochs_in_its_own_batches(tmp_path, keras):
     one = tiny(
         tmp_path,
@@ -238,6 +240,7 @@ def test_a_second_recording_trains_nothing_and_leaves_the_file_alone(recorded, c
     assert recorded.status().complete and recorded.complaint() is None
 
 
+@pytest.mark.slow
 def test_load_callbacks_and_build_get_the_seed_if_they_want_it(keras, tmp_path):
     source = changed(
         TINY,
@@ -273,6 +276,7 @@ def test_a_run_gives_what_the_same_code_gives_in_a_notebook(recorded, keras):
     assert (line["options"]["width"], line["seed"]) == ("wide", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["one job", "joblib"])
 def test_one_run_at_a_time_gives_the_numbers_of_two(recorded, keras, copy, capsys, way):
     expected = numbers_of(recorded.load())
@@ -416,6 +420,7 @@ def test_killed_while_it_trains_a_second_recording_ends_with_the_same_numbers(re
     assert numbers_of(one.load()) == numbers_of(recorded.load())
 
 
+@pytest.mark.slow
 def test_a_torn_last_line_is_said_and_mended(recorded, keras, copy, capsys):
     one = tiny(copy)
     whole = one.path.read_bytes()
@@ -457,6 +462,7 @@ def test_changed_code_makes_every_run_stale(recorded, copy, change):
     assert str(refusal.value) == complaint
 
 
+@pytest.mark.slow
 def test_stale_runs_stay_until_they_are_replaced(recorded, keras, copy, capsys):
     broken = ("    import keras\n\n    hidden", "    import keras\n\n    assert width == 'narrow'\n    hidden")
     one = tiny(copy, broken)
@@ -553,6 +559,7 @@ def test_without_a_record_there_is_nothing_to_load(tmp_path):
 # ---- Runs that fail ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_finished_ones_are_kept(keras, tmp_path, capsys):
     broken = ("    import keras\n\n    hidden", "    import keras\n\n    1 / (width != 'wide')\n    hidden")
     one = tiny(tmp_path, broken)
@@ -566,6 +573,7 @@ def test_a_run_that_fails_is_named_and_the_finished_ones_are_kept(keras, tmp_pat
     assert one.status().fresh == [one.grid()[2]]
 
 
+@pytest.mark.slow
 def test_a_lab_error_in_a_run_is_passed_on_as_it_is(keras, tmp_path, capsys):
     source = (
         "    import keras\n\n    hidden",
@@ -575,6 +583,7 @@ def test_a_lab_error_in_a_run_is_passed_on_as_it_is(keras, tmp_path, capsys):
         tiny(tmp_path, source).record(jobs=1)
 
 
+@pytest.mark.slow
 def test_every_run_computes_with_one_thread_so_that_its_numbers_are_the_same_everywhere(tmp_path, monkeypatch):
     for name in _machine.environment(1):
         monkeypatch.delenv(name, raising=False)
@@ -585,12 +594,14 @@ def test_every_run_computes_with_one_thread_so_that_its_numbers_are_the_same_eve
     assert [history["threads"] for history in one.load().history] == [[1, 1]] * 4
 
 
+@pytest.mark.slow
 def test_the_courses_records_are_not_trained_on_the_stand_in(keras, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "RESULTS", tmp_path)
     with pytest.raises(LabError, match="having no MNIST"):
         tiny(tmp_path, ('f"noise {n}"', '"digits"')).record(jobs=1)
 
 
+@pytest.mark.slow
 def test_a_log_that_cannot_be_recorded_is_a_failed_run(keras, tmp_path, capsys):
     source = ("import keras\n\n    class", "import keras\n    import numpy as np\n\n    class")
     one = tiny(tmp_path, source, ('logs["units"] = UNITS[width]', 'logs["units"] = np.ones(2)'))
@@ -598,6 +609,7 @@ def test_a_log_that_cannot_be_recorded_is_a_failed_run(keras, tmp_path, capsys):
         one.record(jobs=1)
 
 
+@pytest.mark.slow
 @needs_posix
 def test_a_killed_worker_is_one_sentence_and_the_finished_runs_are_kept(tmp_path, capsys):
     # The second run waits for the first to be written down.

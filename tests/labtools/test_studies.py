@@ -86,6 +86,7 @@ def labs(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.slow
 def test_labs_record_trains_what_is_missing_and_check_trains_nothing(labs, recorded, capsys):
     assert cli.main(["record", "02", "--check"]) == 1
     out, err = capsys.readouterr()
@@ -128,6 +129,7 @@ def test_labs_record_stopped_by_ctrl_c_says_what_is_kept(labs, monkeypatch, caps
     assert capsys.readouterr().err == "\nStopped. What had ended is recorded; `labs record` goes on from there.\n"
 
 
+@pytest.mark.slow
 def test_labs_record_says_in_one_sentence_which_run_failed(labs, capsys):
     notebook = nbformat.read(labs / "02_a.ipynb", as_version=4)
     notebook.cells[0].source = notebook.cells[0].source.replace("hidden = keras", "hidden = no_keras")
