@@ -430,7 +430,7 @@ CASES = {
         (patient_7(decay=decay(decay_steps=128, staircase=True)), "still there"),
         (patient_7(decay=decay(decay_steps=5000, staircase=True)), "100 % of the learning rate"),
         (patient_7(decay=decay(decay_rate=0.99)), "66.9 % of the learning rate"),
-        (patient_7(decay=decay(decay_steps=8)), "eased|no recovery"),
+        (patient_7(decay=decay(decay_steps=8)), "eased|no recovery|of the learning rate"),
         (patient_7(decay=None, rate=1e-4), "no recovery"), (patient_7(init="he_normal"), "stands still"),
         (network([128, 128], optimizer="sgd", rate=0.1), "of 64 units"),
     ]),
