@@ -1,5 +1,6 @@
 """MNIST for the labs: found or downloaded, verified, split; without a network, a stand-in that says so."""
 
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -12,6 +13,7 @@ import tempfile
 import textwrap
 import time
 import urllib.parse
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -216,10 +218,11 @@ def cache_folder() -> Path:
         return PROJECT / os.path.expanduser(chosen)
     import platformdirs
 
-    folder = platformdirs.user_cache_path("nn-labs", appauthor=False)
-    # Where the system knows of no home, as in some containers, the path still begins with "~". A folder that others
-    # can write to is no harm: each file is verified when it is read.
-    return folder if folder.is_absolute() else Path(tempfile.gettempdir(), "nn-labs")
+    # Where the system knows of no home, as in some containers, platformdirs raises this, or leaves the "~".
+    with contextlib.suppress(RuntimeError):
+        if (folder := platformdirs.user_cache_path("nn-labs", appauthor=False)).is_absolute():
+            return folder
+    return Path(tempfile.gettempdir(), "nn-labs")  # shared, which is no harm: each file is verified when it is read
 
 
 def _size(name, value, least, most):
@@ -277,7 +280,7 @@ def _state(path):
         stats = [file.stat() for file in _files(path).values()]
     except (OSError, _Unusable):
         return _verdict.__wrapped__(path, None)  # without remembering it
-    # With the time of the last change of rights.
+    # The last of the three changes with a file's permissions, too.
     return _verdict(path, tuple((stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats))
 
 
@@ -361,9 +364,10 @@ def _get(url, host):
     """Download a file into memory, where neither a full disk nor the end of the process can spoil it: bytes."""
     from multiprocessing.pool import ThreadPool
 
-    import pooch
     import requests
 
+    with warnings.catch_warnings(action="ignore"):  # pooch looks for widgets, and tqdm would warn of having none
+        import pooch
     file = os.environ.get("SSL_CERT_FILE", "")  # as for other programs; requests itself knows REQUESTS_CA_BUNDLE only
     known = os.path.isfile(file) and not os.environ.get("REQUESTS_CA_BUNDLE")
     options = {"timeout": PATIENCE, "verify": file if known else True}
