@@ -1,7 +1,6 @@
 """What this machine has to give: cores, free memory, and the environment of a process that computes."""
 
 import contextlib
-import os
 from pathlib import Path
 
 LAB_GB = 1.5  # memory that a lab, or one training run, may need
@@ -49,7 +48,7 @@ def _left_in_groups(root="/sys/fs/cgroup", own="/proc/self/cgroup"):
                 names = ("memory.usage_in_bytes", "total_inactive_file")
             else:
                 continue
-            folder = Path(tree + os.path.normpath(group))  # a path that leads out of the container ends at its root
+            folder = Path(tree + group)
             while folder.is_relative_to(tree):
                 yield from (left for limit in limits if (left := _left(folder / limit, *names)) is not None)
                 folder = folder.parent

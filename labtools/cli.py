@@ -4,10 +4,11 @@ import argparse
 import os
 import subprocess
 import sys
+import traceback
 
 from labkit import _machine
 from labkit.errors import LabError
-from labtools import project, run
+from labtools import packages, project, run
 
 # Commands whose further arguments go to the tool behind them.
 PASS_ON = {"open", "test", "bench"}
@@ -15,8 +16,8 @@ PASS_ON = {"open", "test", "bench"}
 
 def main(argv=None):
     """Run the `labs` command with these arguments (those of the command line by default); return its exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a console without ✓ shows ? instead of stopping
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(errors="backslashreplace")  # a console that lacks a letter shows its number, and goes on
     parser = _parser()
     chosen, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     if rest and chosen.command not in PASS_ON:
@@ -24,23 +25,21 @@ def main(argv=None):
     if chosen.command in PASS_ON:
         chosen.rest = rest
     try:
-        if not project.NOTEBOOKS.is_dir():
-            raise LabError(
-                f"There is no folder {project.NOTEBOOKS}: it was installed without its labs; "
-                "clone the project and run `python3 labs.py` there."
-            )
-        project.fix_data_path()
+        if not project.NOTEBOOKS.is_dir() and chosen.command != "doctor":
+            raise LabError(f"{project.NOTEBOOKS} is not there: run `python3 labs.py` in the folder of the course.")
         project.fix_home()
+        project.fix_data_path()
         return COMMANDS[chosen.command](chosen)
     except LabError as error:
         print(error, file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        print(f"The package {error.name} is missing from this Python: see `labs doctor`.", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 130
+    except Exception as error:  # which nobody foresaw: often a package that is missing or broken
+        if not isinstance(error, ImportError):
+            traceback.print_exc()
+        print(f"{type(error).__name__}: {error}. `labs doctor` looks for the cause in this Python.", file=sys.stderr)
+    return 1
 
 
 def _parser():
@@ -48,31 +47,31 @@ def _parser():
     commands = parser.add_subparsers(dest="command", metavar="command")
     parser.set_defaults(command="open", lab=None)
 
-    def add(name, text):
-        return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    def add(name, text, labs_at_a_time=""):
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        if labs_at_a_time:
+            command.add_argument("labs", nargs="*", metavar="NN", help="numbers or names of labs; all by default")
+            jobs = f"{labs_at_a_time} at a time; by default one per core, if memory allows"
+            command.add_argument("--jobs", type=_count, help=jobs)
+        return command
 
     command = add("open", "Open JupyterLab on the index, or on one lab; this is what `labs` alone does.")
     command.add_argument("lab", nargs="?", metavar="NN", help="number of a lab, such as 06")
-    command = add("run", "Run labs without a browser, side by side, and say what came of each.")
-    command.add_argument("labs", nargs="*", metavar="NN", help="numbers of labs; all by default")
+    command = add("run", "Run labs without a browser, side by side, and say what came of each.", "labs")
     command.add_argument("--save", action="store_true", help="store the outputs in the notebooks that ran")
-    command.add_argument("--jobs", type=_count, help="labs at a time; by default one per core, if memory allows")
     command.add_argument("--threads", type=_count, help="threads per lab; by default 1 if labs run side by side")
     add("test", "Test everything: labkit, and each lab's outputs against the stored ones. Takes pytest's options.")
-    command = add("record", "Train the runs of the labs' studies that are not recorded yet, or were with other code.")
-    command.add_argument("labs", nargs="*", metavar="NN", help="numbers of labs; all by default")
-    command.add_argument("--jobs", type=_count, help="runs at a time; by default one per core, if memory allows")
+    command = add("record", "Train the runs of studies that are not recorded yet, or were with other code.", "runs")
     command.add_argument("--check", action="store_true", help="train nothing; fail if a record is not complete")
-    command = add("robustness", "Run labs under other seeds, on both data sets, and say which claims do not hold.")
-    command.add_argument("labs", nargs="*", metavar="NN", help="numbers of labs; all by default")
+    command = add("robustness", "Run labs under other seeds, and say which claims do not hold.", "labs")
     command.add_argument("--seeds", type=_count, default=10, help="how many different ones (10)")
-    command.add_argument("--jobs", type=_count, help="labs at a time; by default one per core, if memory allows")
     add("doctor", "Check this computer and this installation.")
     command = add("data", "Show where MNIST comes from; download it if it is nowhere.")
     command.add_argument("--fetch", action="store_true", help="put MNIST into the cache folder for offline use")
     add("bench", "Measure time and memory. Takes the benchmarks' options.")
-    command = add("site", "Write the project's public address and its tables into every page that shows them.")
+    command = add("site", "Write the public address of this copy, and the tables, into every page that shows them.")
     command.add_argument("--check", action="store_true", help="change nothing; fail if a page is out of date")
+    command.add_argument("--address", metavar="URL", help="the public address, https://github.com/OWNER/NAME")
     return parser
 
 
@@ -88,6 +87,9 @@ def _open(chosen):
 
     for name, value in _machine.SMALL.items():
         os.environ.setdefault(name, value)
+    # First this Python's kernel, whatever else of that name the user has installed.
+    kernels = [os.path.join(sys.prefix, "share", "jupyter"), os.environ.get("JUPYTER_PATH")]
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, kernels))
     (lab,) = project.find_labs([chosen.lab or "00"])
     return LabApp.launch_instance([str(lab), f"--ServerApp.root_dir={project.ROOT}", *chosen.rest]) or 0
 
@@ -101,13 +103,11 @@ def _run(chosen):
 
     def show(result):
         outcome = "ok" if result.failure is None else f"FAILED\n  {result.name}, {result.failure}"
-        print(
-            f"{result.name:{width}}  {result.cells:5}  {result.claims:6}  {result.seconds:7.1f}  {result.peak_mb:7,}"
-            f"  {outcome}",
-            flush=True,
-        )
+        numbers = f"{result.cells:5}  {result.claims:6}  {result.seconds:7.1f}  {result.peak_mb:7,}"
+        print(f"{result.name:{width}}  {numbers}  {outcome}", flush=True)
 
-    results = run.run(labs, chosen.jobs or _machine.default_jobs(), chosen.threads, chosen.save, show)
+    jobs = chosen.jobs or _machine.default_jobs()
+    results = run.run(labs, jobs, chosen.threads, save=chosen.save, report=show)
     if not data.has_mnist():
         print("Run without MNIST, on the digits that stand in for it; `labs data` says how to get MNIST.")
         if chosen.save:
@@ -118,19 +118,16 @@ def _run(chosen):
 
 
 def _test(chosen):
+    packages.need()
     import pytest
 
     compare = "--nbval"
     if not _have_mnist():
-        print(
-            "NOT COMPARED: the labs run on scikit-learn's digits, but their stored outputs were recorded on MNIST "
-            "(see `labs data`). Errors, claims and unit tests count as always.",
-            flush=True,
-        )
+        print("NOT COMPARED: the stored outputs are those of MNIST, not of the digits (see `labs data`).", flush=True)
         os.environ["LABKIT_DATA"] = "digits"  # so that no kernel tries the network again
         compare = "--nbval-lax"
     os.chdir(project.ROOT)
-    side_by_side = ["-n", str(_machine.default_jobs()), "--dist", "loadfile"]
+    side_by_side = ["-n", str(_machine.default_jobs()), "--dist", "loadgroup"]  # the groups are in conftest.py
     notebooks = [compare, "--nbval-current-env", f"--nbval-cell-timeout={run.CELL_SECONDS}"]
     notebooks.append(f"--nbval-sanitize-with={project.ROOT / 'tests' / 'nbval-sanitize.cfg'}")
     usual = [] if "-m" in chosen.rest else ["-m", "not slow"]
@@ -187,11 +184,9 @@ def _record(chosen):
 def _robustness(chosen):
     from labtools import robustness
 
-    labs = project.find_labs(chosen.labs)
+    labs, jobs = project.find_labs(chosen.labs), chosen.jobs or _machine.default_jobs()
     datasets = {"MNIST": os.environ.get("LABKIT_DATA", "")} if _have_mnist() else {}
-    failures = robustness.check(
-        labs, datasets | {"digits": "digits"}, chosen.seeds, chosen.jobs or _machine.default_jobs()
-    )
+    failures = robustness.check(labs, datasets | {"digits": "digits"}, chosen.seeds, jobs)
     print("\n".join(["FAILED:", *failures]) if failures else "All claims hold under all seeds.")
     return 1 if failures else 0
 
@@ -218,29 +213,19 @@ def _data(chosen):
 
 
 def _bench(chosen):
+    packages.need()
     script = project.ROOT / "benchmarks" / "run.py"
-    if not script.exists():
-        raise LabError(f"There is no {script}: get it back with `git checkout benchmarks`.")
     return subprocess.call([sys.executable, str(script), *chosen.rest], cwd=project.ROOT)
 
 
 def _site(chosen):
     from labtools import site
 
-    return site.main(chosen.check)
+    return site.main(chosen.check, chosen.address)
 
 
-COMMANDS = {
-    "open": _open,
-    "run": _run,
-    "test": _test,
-    "record": _record,
-    "robustness": _robustness,
-    "doctor": _doctor,
-    "data": _data,
-    "bench": _bench,
-    "site": _site,
-}
+COMMANDS = {"open": _open, "run": _run, "test": _test, "record": _record, "robustness": _robustness,
+            "doctor": _doctor, "data": _data, "bench": _bench, "site": _site}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main())

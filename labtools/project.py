@@ -36,10 +36,13 @@ def find_labs(names=()) -> list[Path]:
 
 
 def _numbered(number, every):
-    """The course's own lab of this number; None if there is none. The name of a copy begins with the lab's own name."""
-    stems = sorted((stem for stem in every if stem[:2] == number), key=len)
-    if any(not stem.startswith(stems[0]) for stem in stems):
-        raise LabError(f"Several labs have the number {number} ({', '.join(stems)}): give the whole name of one.")
+    """The course's own lab of this number; None if there is none. Of several, it is the one that README links to."""
+    stems = [stem for stem in every if stem[:2] == number]
+    if len(stems) > 1:
+        course = (ROOT / "README.md").read_text("utf-8")
+        several, stems = stems, [stem for stem in stems if f"(notebooks/{stem}.ipynb)" in course]
+        if len(stems) != 1:
+            raise LabError(f"Several labs have the number {number}: {', '.join(several)}. Give one's whole name.")
     return every[stems[0]] if stems else None
 
 

@@ -22,18 +22,16 @@ def moved(source: str, by: int) -> str:
 
 
 def check(paths, datasets, seeds, jobs, report=print) -> list[str]:
-    """Run labs under so many other seeds, and return what failed: a sentence for each run with a claim that does not hold.
+    """Run labs under other seeds; return a sentence for each run in which a claim does not hold.
 
     Parameters
     ----------
-    paths : list of Path
-        Labs, as `project.find_labs` returns them.
+    paths, jobs
+        As for `run.run`.
     datasets : dict
         Name -> value of LABKIT_DATA, such as {"MNIST": "", "digits": "digits"}.
     seeds : int
         How many other seeds.
-    jobs : int
-        Labs at a time.
     report : callable
         Called with a sentence for each run as it ends.
     """
@@ -47,10 +45,10 @@ def check(paths, datasets, seeds, jobs, report=print) -> list[str]:
                         cell.source = moved(cell.source, by)
 
             def show(result, name=name, by=by):
-                text = f"{result.name}, {name}, seeds moved on {by} times"
-                if result.failure:
-                    failures.append(f"{text}: {result.failure}")
-                report(f"{text}: {result.failure or 'all claims hold'} ({result.seconds:.0f} s)")
+                outcome = result.failure or f"all claims hold ({result.seconds:.0f} s)"
+                sentence = f"{result.name}, {name}, seeds moved on {by} times: {outcome}"
+                failures.extend([sentence] if result.failure else [])
+                report(sentence)
 
             run.run(paths, jobs, report=show, change=change, data=value)
     return failures

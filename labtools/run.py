@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +32,7 @@ class Result:
     failure: str | None
 
 
-def run(paths, jobs, threads=None, save=False, report=print, change=None, data=None):
+def run(paths, jobs, threads=None, *, save=False, report=print, change=None, data=None):
     """Run notebooks.
 
     Parameters
@@ -57,9 +59,13 @@ def run(paths, jobs, threads=None, save=False, report=print, change=None, data=N
     """
     if threads is None and min(jobs, len(paths)) > 1:
         threads = 1
-    environment = os.environ | _machine.environment(threads) | ({} if data is None else {"LABKIT_DATA": data})
-    with asyncio.Runner(loop_factory=_Loop) as runner:
-        return runner.run(_run_all(paths, jobs, environment, save, report, change))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as empty:
+        # What the user has IPython do elsewhere would change what the cells show.
+        environment = os.environ | _machine.environment(threads) | {"IPYTHONDIR": empty, "PYTHONSTARTUP": ""}
+        environment |= {} if data is None else {"LABKIT_DATA": data}
+        run_one = functools.partial(_run_lab, environment=environment, save=save, change=change)
+        with asyncio.Runner(loop_factory=_Loop) as runner:
+            return runner.run(_run_all(paths, jobs, report, run_one))
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -69,12 +75,12 @@ class _Loop(asyncio.SelectorEventLoop):
         raise NotImplementedError
 
 
-async def _run_all(paths, jobs, environment, save, report, change):
+async def _run_all(paths, jobs, report, run_one):
     places = asyncio.Semaphore(jobs)
 
     async def one(path):
         async with places:
-            result = await _run_lab(path, environment, save, change)
+            result = await run_one(path)
         report(result)
         return result
 
@@ -84,9 +90,6 @@ async def _run_all(paths, jobs, environment, save, report, change):
 
 
 async def _run_lab(path, environment, save, change):
-    import nbclient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-
     try:
         notebook = project.read_notebook(path)
     except LabError as error:
@@ -96,22 +99,34 @@ async def _run_lab(path, environment, save, change):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in code:  # what an earlier run printed is no claim of this one
         cell.update(outputs=[], execution_count=None)
-    at = {}  # the cell being run
+    start = time.perf_counter()
+    failure, peak = await _execute(notebook, path.parent, environment, change is not None)
+    if change and not failure:
+        failure = "; ".join(_errors(code)) or None
+    elif save and not failure:
+        failure = _save(notebook, path)
+    seconds = time.perf_counter() - start
+    return Result(path.stem, len(code), _count_claims(code), seconds, round(peak / 1e6), failure)
+
+
+async def _execute(notebook, folder, environment, to_the_end):
+    """Run the cells in a kernel. Return what stopped them, as a sentence or None, and the peak memory in bytes."""
+    import nbclient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    failure, seen = None, {"process": None, "peak": 0, "at": "the start of the kernel"}
     client = nbclient.NotebookClient(
         notebook,
         km=kernel_manager(),
         timeout=CELL_SECONDS,
-        allow_errors=change is not None,
-        resources={"metadata": {"path": str(path.parent)}},
+        allow_errors=to_the_end,
+        resources={"metadata": {"path": str(folder)}},
         record_timing=False,
         coalesce_streams=True,
         shutdown_kernel="immediate",  # a polite request is sometimes missed, and then waited for
-        on_cell_start=lambda cell, cell_index: at.update(cell=cell),
+        on_cell_start=lambda cell, cell_index: seen.update(at=f"cell {cell.id}"),
     )
-    peak, ended = [0], [None]
-    watch = asyncio.create_task(_watch(client, peak, ended))
-    start = time.perf_counter()
-    failure = None
+    watch = asyncio.create_task(_watch(client, seen))
     try:
         await client.async_execute(env=environment, stderr=subprocess.DEVNULL, cleanup_kc=True)
     except CellExecutionError as error:
@@ -121,29 +136,21 @@ async def _run_lab(path, environment, save, change):
     except DeadKernelError:
         if asyncio.current_task().cancelling():  # Ctrl-C: nbclient takes the end of its task for that of its kernel
             raise asyncio.CancelledError from None
-        failure = said_of_death(ended[0])
-    except RuntimeError as error:
-        failure = f"The kernel did not start ({error}); `labs doctor` says more."
+        failure = said_of_death(seen["process"] and seen["process"].poll())
+    except Exception as error:  # no room for a process or a file, a kernel that does not answer
+        failure = f"It could not go on ({_said(type(error).__name__, str(error))}); `labs doctor` says more."
     finally:
         watch.cancel()
-    if failure and "cell" in at:
-        failure = f"cell {at['cell'].id}: {failure}"
-    elif change:
-        failure = "; ".join(_errors(code)) or None
-    if save and not failure and not change:
-        try:
-            _save(notebook, path)
-        except OSError as error:
-            failure = f"Its outputs could not be saved ({error.strerror or error}), so the file is as it was."
-    seconds = time.perf_counter() - start
-    return Result(path.stem, len(code), _count_claims(code), seconds, round(peak[0] / 1e6), failure)
+    return failure and f"{seen['at']}: {failure}", seen["peak"]
 
 
 def said_of_death(status):
     """Why a process with TensorFlow died, as far as its exit status tells, and what to do."""
     if status in TOO_OLD:
         return "The kernel died: this processor is too old for TensorFlow (no AVX). Use Binder or Colab."
-    return "The kernel died, most likely because the memory ran out; close other programs or use --jobs 1."
+    if status in {None, -9}:  # killed from outside, as Linux does where the memory ends
+        return "The kernel died, most likely because the memory ran out: close other programs, or use --jobs 1."
+    return f"The kernel ended with exit status {status}: if the cell does not end it, see what `labs doctor` says."
 
 
 def _said(name, value):
@@ -173,35 +180,28 @@ def kernel_manager():
     return AsyncKernelManager(kernel_spec_manager=ThisPython())
 
 
-async def _watch(client, peak, ended):
-    """Keep in peak[0] the most bytes that the kernel and its children held together; in ended[0], how it ended."""
+async def _watch(client, seen):
+    """Note the kernel's process in `seen`, and the most bytes that it and its children held together."""
     import psutil
 
-    process = None
     while True:
         await asyncio.sleep(SAMPLE_SECONDS)
-        provisioner = getattr(client.km, "provisioner", None)
-        process = getattr(provisioner, "process", None) or process
-        if process is not None and process.returncode is not None:
-            ended[0] = process.returncode
-        pid = getattr(provisioner, "pid", None)
-        if pid is None:
-            continue
-        with contextlib.suppress(psutil.Error):  # processes end while we look at them
-            kernel = psutil.Process(pid)
-            total = 0
-            for one in (kernel, *kernel.children(recursive=True)):
-                with contextlib.suppress(psutil.Error):
-                    total += peak_memory(one)
-            peak[0] = max(peak[0], total)
+        seen["process"] = getattr(getattr(client.km, "provisioner", None), "process", None) or seen["process"]
+        with contextlib.suppress(psutil.Error, AttributeError):  # not there yet, or not any more
+            kernel = psutil.Process(seen["process"].pid)
+            seen["peak"] = max(seen["peak"], sum(map(peak_memory, (kernel, *kernel.children(recursive=True)))))
 
 
 def peak_memory(process):
     """Bytes of memory that a psutil.Process has held at most, which Linux remembers; elsewhere, what it holds now."""
+    import psutil
+
     with contextlib.suppress(OSError, StopIteration):
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    return process.memory_info().rss
+    with contextlib.suppress(psutil.Error):
+        return process.memory_info().rss
+    return 0
 
 
 def _count_claims(code):
@@ -210,11 +210,18 @@ def _count_claims(code):
 
 
 def _save(notebook, path):
-    """Write the outputs, without what differs from machine to machine and tells a reader nothing."""
+    """Write the outputs, without what differs from machine to machine and tells a reader nothing.
+
+    Returns what went wrong, as a sentence; None if nothing did.
+    """
     import nbformat
 
     notebook.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata.language_info = {"name": "python", "file_extension": ".py", "nbconvert_exporter": "python"}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-    _files.replace(path, nbformat.writes(notebook) + "\n")
+    try:
+        _files.replace(path, nbformat.writes(notebook) + "\n")
+    except OSError as error:
+        return f"Its outputs could not be saved ({error.strerror or error}), so the file is as it was."
+    return None
