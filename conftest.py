@@ -1,6 +1,7 @@
 """What every test and every notebook under nbval shares: the environment that kernels inherit, and who runs what."""
 
 import os
+import tempfile
 
 import pytest
 
@@ -8,6 +9,9 @@ from labkit import _machine
 from labtools import project
 
 project.fix_data_path()
+# What a user's own profile of IPython does to kernels is no business of the tests.
+profile = tempfile.TemporaryDirectory()
+os.environ.update(IPYTHONDIR=profile.name, PYTHONSTARTUP="")
 # Notebooks are tested side by side, one kernel per core.
 for name, value in _machine.environment(threads=1).items():
     os.environ.setdefault(name, value)

@@ -21,7 +21,7 @@ def need(modules=DEV, lock: str = "requirements-dev.txt") -> None:
     if all(importlib.util.find_spec(module) for module in modules):
         return
     print(f"Installing what this command needs beside the labs ({lock}) ...", flush=True)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-user", "--disable-pip-version-check"]
     if importlib.util.find_spec("uv"):
         pip = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
     if subprocess.call([*pip, "-r", str(ROOT / lock)]):

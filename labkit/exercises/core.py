@@ -133,7 +133,8 @@ def check(name, answer, **facts):
     except Exception as error:
         verdict = f"{type(error).__name__}: {_first_line(error)}"
     if isinstance(verdict, Wrong) and verdict.feedback:
-        return _report(WrongAnswer, "✗", f"{name}: {verdict.feedback}")
+        # The words, too: in a PDF made of a notebook, the sign is lost.
+        return _report(WrongAnswer, "✗", f"{name}, not solved yet: {verdict.feedback}")
     if not isinstance(verdict, Right):
         return _report(
             NotCheckable,

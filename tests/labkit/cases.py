@@ -40,7 +40,7 @@ def wrong_answers_are_told_why(name, capsys):
     for answer, piece in wrong:
         check(name, made(answer), **facts)
         line = capsys.readouterr().out
-        assert line.startswith(f"✗ {name}: ")
+        assert line.startswith(f"✗ {name}, not solved yet: ")
         assert any(part in line for part in piece.split("|")), (piece, line)
         said.append(line)
     assert len(set(said)) >= 4, "at least four wrong answers, each with its own message"

@@ -130,7 +130,11 @@ def test_mistakes_shows_the_surest_first():
     for row, (digit, sure) in enumerate([(1, 0.6), (2, 0.9), (3, 0.95), (4, 0.7)]):
         probabilities[row, digit] = sure
     ax = plots.mistakes(np.zeros((4, 784)), [7, 8, 3, 9], probabilities)  # the third is right
-    assert [text.get_text().split("\n")[0] for text in ax.texts] == ["true 8, predicted 2", "true 9, predicted 4", "true 7, predicted 1"]
+    assert [text.get_text().split("\n")[0] for text in ax.texts] == [
+        "true 8, predicted 2",
+        "true 9, predicted 4",
+        "true 7, predicted 1",
+    ]
 
 
 def test_mistakes_of_a_model_without_any():
