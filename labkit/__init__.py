@@ -1,4 +1,4 @@
-"""What the labs share and never what they teach: data, plots, claims, exercises and the `labs` command.
+"""What the cells of the labs import: data, plots, diagnostics, statistics, recorded studies, claims and exercises.
 
 Importing this package costs next to nothing: each module is imported where a lab first needs it.
 """

@@ -14,6 +14,8 @@ from concurrent.futures.process import BrokenProcessPool
 from labkit import _machine
 from labkit.errors import LabError
 
+# Raise it whenever `train` comes to change the numbers of a run: then all records are stale.
+PROCEDURE = 1
 STEPS = 64  # per call from Python: faster, and the same numbers
 PARTS = ("train", "valid", "test")
 RUNS_PER_WORKER = 20  # what TensorFlow keeps of each network goes with its process
@@ -112,12 +114,12 @@ def train(functions, options, seed, fit, course):
         import keras
 
         made = cloudpickle.loads(functions)
-        dataset = _dataset(functions, made["load"], fitting(made["load"], options, seed))
+        dataset = _dataset(functions, made["load"], arguments_of(made["load"], options, seed))
         if course and dataset.name == "digits":
             raise LabError("having no MNIST, on which this course's studies are recorded: see `labs data`")
         keras.utils.set_random_seed(seed)  # whether or not the data was loaded before
-        model = made["build"](**fitting(made["build"], options, seed))
-        callbacks = made["callbacks"](**fitting(made["callbacks"], options, seed))
+        model = made["build"](**arguments_of(made["build"], options, seed))
+        callbacks = made["callbacks"](**arguments_of(made["callbacks"], options, seed))
         if model.steps_per_execution == 1:
             model.steps_per_execution = STEPS
         start = time.perf_counter()
@@ -168,7 +170,7 @@ def _dataset(functions, load, arguments):
     return _last_dataset[key]
 
 
-def fitting(function, options, seed):
+def arguments_of(function, options, seed):
     """Those of the options, and the seed, that the function has parameters for."""
     wanted = inspect.signature(function).parameters
     return {name: value for name, value in (options | {"seed": seed}).items() if name in wanted}

@@ -16,7 +16,7 @@ def claim(sentence, condition):
 
     sentence: what the evidence shows, as a reader would say it.
     condition: True or False (a bool, or a NumPy or framework scalar of type bool).
-    Raises ClaimFailed with the sentence where the condition is False, and TypeError where it is not a truth value:
+    Raises ClaimFailed with the sentence where the condition is False, and LabError where it is not a truth value:
     a claim about a list, a model or an accuracy could never fail.
     """
     value = condition
@@ -24,7 +24,7 @@ def claim(sentence, condition):
         # A comparison of tensors gives a boolean tensor of no dimensions; anything else has lost its comparison.
         array = None if isinstance(value, (numbers.Number, str)) else np.asarray(value)
         if array is None or array.dtype != bool or array.ndim:
-            raise TypeError(
+            raise LabError(
                 f"The condition of a claim is True or False, for example `a > b`; this one is a {type(value).__name__}."
             )
         value = array

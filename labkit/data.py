@@ -127,7 +127,7 @@ def load_mnist(
 
     Raises
     ------
-    ValueError
+    LabError
         For a size out of range, and for `flatten` together with `channels`.
     DataError
         If LABKIT_DATA is set but does not lead to MNIST.
@@ -142,7 +142,7 @@ def load_mnist(
     asked for than there are, all are given.
     """
     if flatten and channels:
-        raise ValueError("Choose flatten=True or channels=True: an image cannot have both shapes.")
+        raise LabError("Choose flatten=True or channels=True: an image cannot have both shapes.")
     images, test_images = SHAPES["x_train"][0], SHAPES["x_test"][0]
     n_valid = _size("n_valid", n_valid, 0, images - 1)
     n_train = _size("n_train", images - n_valid if n_train is None else n_train, 1, images - n_valid)
@@ -227,7 +227,7 @@ def cache_folder() -> Path:
 
 def _size(name, value, least, most):
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
-        raise ValueError(f"{name} must be a whole number from {least:,} to {most:,}, but it is {value!r}.")
+        raise LabError(f"{name} must be a whole number from {least:,} to {most:,}, but it is {value!r}.")
     return int(value)
 
 

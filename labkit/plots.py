@@ -11,6 +11,8 @@ import os
 import matplotlib.pyplot as plt
 import numpy as np
 
+from labkit.errors import LabError
+
 # Okabe and Ito (2008), "Color Universal Design": colours that colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000",
@@ -98,13 +100,13 @@ def digits(images, titles=None, columns=10, ax=None):
 
     images: (n, 28, 28), (n, 784) or (n, 28, 28, 1), any pixel range.
     titles: n short texts to stand above the images, or None.
-    Raises ValueError where the images have another shape or the titles another number.
+    Raises LabError where the images have another shape or the titles another number.
     """
     images = np.asarray(images)
     if images.ndim < 2 or not len(images) or images[0].size != SIDE * SIDE:
-        raise ValueError(f"plots.digits draws images of 28 x 28 = 784 pixels; this array has shape {images.shape}.")
+        raise LabError(f"plots.digits draws images of 28 x 28 = 784 pixels; this array has shape {images.shape}.")
     if titles is not None and len(titles) != len(images):
-        raise ValueError(f"plots.digits got {len(images)} images but {len(titles)} titles.")
+        raise LabError(f"plots.digits got {len(images)} images but {len(titles)} titles.")
     images = images.reshape(-1, SIDE, SIDE)
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
@@ -131,7 +133,7 @@ def history(runs, metric="loss", ax=None):
     runs: a Keras History, its dict of lists, or a dict of label -> either, to compare several.
     metric: "loss", "accuracy" or any other key that was recorded.
     The best epoch is the one with the lowest loss or cross-entropy, or the highest value of any other metric.
-    Raises KeyError, naming the metrics there are, if `metric` was not recorded.
+    Raises LabError, naming the metrics there are, if `metric` was not recorded.
     """
     ax = ax or row(1)[0]
     named = _as_dict_of_histories(runs)
@@ -139,7 +141,7 @@ def history(runs, metric="loss", ax=None):
     best = min if "loss" in metric or "entropy" in metric else max
     for i, (label, curves) in enumerate(named.items()):
         if metric not in curves:
-            raise KeyError(f"No metric {metric!r} was recorded; there are {', '.join(sorted(curves))}.")
+            raise LabError(f"No metric {metric!r} was recorded; there are {', '.join(sorted(curves))}.")
         # One run: a colour for training and one for validation. Several: a colour each, training dashed.
         train_colour, valid_colour = (PALETTE[i % len(PALETTE)],) * 2 if several else (BLUE, VERMILION)
         prefix = f"{label}, " if several else ""
@@ -164,12 +166,12 @@ def spread(values, name, ax=None):
     """Draw repeated runs as dots, one row for each setting, with a bar at each row's mean.
 
     values: dict of label -> list of numbers, one per run. name: what the numbers are, for the axis.
-    Raises ValueError where a label has no runs.
+    Raises LabError where a label has no runs.
     """
     ax = ax or row(1, width=7, height=1.2 + 0.45 * len(values))[0]
     for i, (label, runs) in enumerate(values.items()):
         if not len(runs):
-            raise ValueError(f"plots.spread got no runs for {label!r}.")
+            raise LabError(f"plots.spread got no runs for {label!r}.")
         colour = PALETTE[i % len(PALETTE)]
         ax.plot(runs, [i] * len(runs), "o", color=colour, alpha=0.6)
         ax.plot([np.mean(runs)] * 2, [i - 0.3, i + 0.3], color=colour)
@@ -185,13 +187,13 @@ def intervals(comparisons, ax=None):
     """Draw what `stats.compare` returns: a row per comparison, a dot at the difference, a bar over its interval.
 
     comparisons: the DataFrame. Verdicts differ in colour and in shape, and the line at 0 means no difference.
-    Raises ValueError where there are no comparisons, or where it is another table.
+    Raises LabError where there are no comparisons, or where it is another table.
     """
     needed = ["setting", "baseline", "difference", "low", "high", "verdict"]
     if missing := [name for name in needed if name not in comparisons]:
-        raise ValueError(f"plots.intervals draws what stats.compare returns; this has no {', '.join(missing)}.")
+        raise LabError(f"plots.intervals draws what stats.compare returns; this has no {', '.join(missing)}.")
     if not len(comparisons):
-        raise ValueError("plots.intervals got no comparisons to draw.")
+        raise LabError("plots.intervals got no comparisons to draw.")
     ax = ax or row(1, width=7, height=1.4 + 0.4 * len(comparisons))[0]
     ax.axvline(0, color=BLACK, linewidth=1, zorder=1)
     for verdict, colour, marker in VERDICTS:
@@ -226,17 +228,17 @@ def diagnosis(diagnoses, axes=None):
         counts, and the weights of the one with the kernel. axes: 4 matplotlib Axes, or 5 where update ratios are known.
     Values that a logarithmic axis cannot hold are marked: crosses in a grey strip below it for 0, stars at the top for
     NaN and infinity. Returns the axes as a list.
-    Raises ValueError where there are no diagnoses, or the number of axes is another.
+    Raises LabError where there are no diagnoses, or the number of axes is another.
     """
     several = isinstance(diagnoses, dict)
     named = {str(label): one for label, one in diagnoses.items()} if several else {"": diagnoses}
     if not named:
-        raise ValueError("plots.diagnosis got no diagnosis to draw.")
+        raise LabError("plots.diagnosis got no diagnosis to draw.")
     panels = [panel for panel in DIAGNOSIS if any(panel[0] in one.layers for one in named.values())]
     given = axes is not None
     axes = list(axes) if given else _panel_axes(len(panels))
     if len(axes) != len(panels):
-        raise ValueError(f"plots.diagnosis draws {len(panels)} plots; it got {len(axes)} axes.")
+        raise LabError(f"plots.diagnosis draws {len(panels)} plots; it got {len(axes)} axes.")
     styles = {
         label: {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "markersize": 5}
         for i, label in enumerate(named)
@@ -366,16 +368,16 @@ def confusion(y_true, y_pred, ax=None):
     """Draw how often each true digit (row) was predicted as each digit (column).
 
     y_true, y_pred: (n,) whole numbers 0-9. Colour shows the share of the row; mistakes are written as counts.
-    Raises ValueError where the two have different shapes or are not digits, for example probabilities.
+    Raises LabError where the two have different shapes or are not digits, for example probabilities.
     """
     y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
     if y_true.ndim != 1 or y_true.shape != y_pred.shape:
-        raise ValueError(
+        raise LabError(
             f"plots.confusion compares two arrays of n digits; these have shapes {y_true.shape} and {y_pred.shape}. "
             "Probabilities become digits with .argmax(axis=1)."
         )
     if not np.isin([y_true, y_pred], range(10)).all():
-        raise ValueError("plots.confusion compares digits, which are whole numbers from 0 to 9.")
+        raise LabError("plots.confusion compares digits, which are whole numbers from 0 to 9.")
     y_true, y_pred = y_true.astype(int), y_pred.astype(int)
     counts = np.zeros((10, 10), dtype=int)
     np.add.at(counts, (y_true, y_pred), 1)
@@ -401,11 +403,11 @@ def mistakes(images, y_true, probabilities, n=10, ax=None):
     """Draw the n wrong answers that the model was surest of, the surest first.
 
     images: (m, 784) or (m, 28, 28). y_true: (m,) digits. probabilities: (m, 10), one row per image.
-    Raises ValueError where probabilities is not (m, 10).
+    Raises LabError where probabilities is not (m, 10).
     """
     y_true, probabilities = np.asarray(y_true), np.asarray(probabilities)
     if probabilities.shape != (len(y_true), 10):
-        raise ValueError(
+        raise LabError(
             f"plots.mistakes wants one row of 10 probabilities per image, shape ({len(y_true)}, 10); "
             f"this array has shape {probabilities.shape}."
         )
@@ -428,7 +430,7 @@ def _as_dict_of_histories(runs):
     """label -> dict of metric -> list, whatever `history` was given."""
     runs = getattr(runs, "history", runs)
     if not runs:
-        raise ValueError("plots.history got no run to draw.")
+        raise LabError("plots.history got no run to draw.")
     if all(isinstance(curve, list) for curve in runs.values()):
         return {"": runs}
     return {label: getattr(run, "history", run) for label, run in runs.items()}

@@ -20,16 +20,13 @@ from pathlib import Path
 
 from labkit import _fingerprint, _training
 from labkit._record import Record, key
-from labkit._training import PARTS, fitting
+from labkit._training import PARTS, arguments_of
 from labkit.errors import LabError
 
 _HERE = Path(__file__).resolve().parent
 # In a clone, the records are with the notebooks; where labkit alone is installed (Colab), they come inside it.
 _INSIDE, _WITH_NOTEBOOKS = _HERE / "results", _HERE.parent / "notebooks" / "results"
 RESULTS = _INSIDE if _INSIDE.is_dir() else _WITH_NOTEBOOKS
-# What a run does beyond the notebook's code: `_training.train`. Raise it whenever that changes the numbers, and all
-# records are stale.
-PROCEDURE = 1
 MOST_NAMED = 4  # configurations or lines in one sentence
 
 
@@ -140,7 +137,7 @@ class Study:
 
     def seeds_of(self, options):
         """The seeds of one configuration, as a list."""
-        return list(self.seeds(**fitting(self.seeds, options, None))) if callable(self.seeds) else self.seeds
+        return list(self.seeds(**arguments_of(self.seeds, options, None))) if callable(self.seeds) else self.seeds
 
     def _configurations(self):
         return [dict(zip(self.options, values, strict=True)) for values in itertools.product(*self.options.values())]
@@ -154,7 +151,7 @@ class Study:
         """A digest of the code and schedule that decide a run's numbers; layout and comments do not count."""
         code = {role: _fingerprint.of(function) for role, function in self.functions.items()}
         numbers = {name: None if callable(given) else given for name, given in self._schedule().items()}
-        return _fingerprint.digest({"code": code, **numbers, "procedure": PROCEDURE})
+        return _fingerprint.digest({"code": code, **numbers, "procedure": _training.PROCEDURE})
 
     def _schedule(self):
         return {"epochs": self.epochs, "batch_size": self.batch_size}
@@ -162,7 +159,7 @@ class Study:
     def _fit(self, options, seed):
         """The epochs and the batch size of one run."""
         return {
-            name: given(**fitting(given, options, seed)) if callable(given) else given
+            name: given(**arguments_of(given, options, seed)) if callable(given) else given
             for name, given in self._schedule().items()
         }
 

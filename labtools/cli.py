@@ -127,7 +127,10 @@ def _test(chosen):
         os.environ["LABKIT_DATA"] = "digits"  # so that no kernel tries the network again
         compare = "--nbval-lax"
     os.chdir(project.ROOT)
-    side_by_side = ["-n", str(_machine.default_jobs()), "--dist", "loadgroup"]  # the groups are in conftest.py
+    # The cells of a notebook stay with one worker. Slow tests share nothing, so each goes to whoever is free.
+    slow = chosen.rest[:2] == ["-m", "slow"]
+    side_by_side = ["-n", str(_machine.default_jobs())]
+    side_by_side += ["--dist", "load", "--maxschedchunk", "1"] if slow else ["--dist", "loadfile"]
     notebooks = [compare, "--nbval-current-env", f"--nbval-cell-timeout={run.CELL_SECONDS}"]
     notebooks.append(f"--nbval-sanitize-with={project.ROOT / 'tests' / 'nbval-sanitize.cfg'}")
     usual = [] if "-m" in chosen.rest else ["-m", "not slow"]

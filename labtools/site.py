@@ -125,7 +125,9 @@ def _notebook(path, rows, address):
 
     install = f'    %pip install --quiet --no-deps "git+{address}"'
     if address == PLACEHOLDER:
-        install = '    raise ImportError("This copy has no public address, so Colab cannot fetch labkit from it.")'
+        install = (
+            '    raise ImportError("This copy has no public address, so Colab cannot fetch labkit from it.") from None'
+        )
     notebook = read_notebook(path)
     for cell in notebook.cells:
         if cell.cell_type == "code":

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from labkit.claims import ClaimFailed, claim
+from labkit.errors import LabError
 
 
 def test_a_true_claim_prints_its_sentence(capsys):
@@ -18,7 +19,7 @@ def test_a_false_claim_raises_its_sentence(condition, capsys):
 
 @pytest.mark.parametrize("condition", [0.97, 1, "yes", [True], None, np.array([True, True]), print, {}, object()])
 def test_what_is_no_truth_value_is_refused(condition):
-    with pytest.raises(TypeError, match="True or False"):
+    with pytest.raises(LabError, match="True or False"):
         claim("This could never fail", condition)
 
 

@@ -23,6 +23,7 @@ import pytest
 
 from labkit import data
 from labkit.data import DataError, load_mnist
+from labkit.errors import LabError
 
 # Where `labs data` has found it, if the tests run on the stand-in by choice or for want of it.
 CHOSEN = os.environ.get("LABKIT_DATA", "").strip()
@@ -189,7 +190,7 @@ def test_an_impossible_argument_is_named_in_one_sentence(cache):
     values = {"n_train": (51, 0, -1, 2.5, True), "n_valid": (60, -1, None), "n_test": (21, -1)}
     wrong = [{name: value} for name in values for value in values[name]]
     for options in (*wrong, {"flatten": True, "channels": True}):
-        with pytest.raises(ValueError, match="|".join(options)) as caught:
+        with pytest.raises(LabError, match="|".join(options)) as caught:
             load(**options)
         assert is_one_sentence(str(caught.value))
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from tiny_study import CODE, define, digest
 
-from labkit import study
+from labkit import _training, study
 from labkit.errors import LabError
 
 STALE = {
@@ -120,7 +120,7 @@ def test_what_else_decides_the_numbers_changes_the_digest(hidden):
 
 def test_another_procedure_of_training_changes_the_digest(monkeypatch):
     before = digest()
-    monkeypatch.setattr(study, "PROCEDURE", study.PROCEDURE + 1)
+    monkeypatch.setattr(_training, "PROCEDURE", _training.PROCEDURE + 1)
     assert digest() != before
 
 

@@ -13,8 +13,10 @@ from nbclient import NotebookClient
 mpl.use("agg")
 import matplotlib.pyplot as plt
 
-from labkit import plots, runner
+from labkit import plots
 from labkit.diagnose import Diagnosis
+from labkit.errors import LabError
+from labtools import run
 
 RUN = {
     "loss": [1.0, 0.5, 0.3],
@@ -70,9 +72,9 @@ def test_history_takes_what_fit_returns():
 
 
 def test_history_names_the_metrics_there_are():
-    with pytest.raises(KeyError, match="accuracy, loss"):
+    with pytest.raises(LabError, match="accuracy, loss"):
         plots.history(RUN, "precision")
-    with pytest.raises(ValueError, match="no run"):
+    with pytest.raises(LabError, match="no run"):
         plots.history({})
 
 
@@ -93,12 +95,12 @@ def test_digits_writes_the_titles():
 
 @pytest.mark.parametrize("images", [np.zeros((3, 100)), np.zeros(784), np.zeros((0, 784))])
 def test_digits_refuses_what_is_no_image(images):
-    with pytest.raises(ValueError, match="784 pixels"):
+    with pytest.raises(LabError, match="784 pixels"):
         plots.digits(images)
 
 
 def test_digits_refuses_a_wrong_number_of_titles():
-    with pytest.raises(ValueError, match="2 images but 1 titles"):
+    with pytest.raises(LabError, match="2 images but 1 titles"):
         plots.digits(np.zeros((2, 784)), ["one"])
 
 
@@ -115,13 +117,13 @@ def test_confusion_without_mistakes():
 
 
 def test_confusion_refuses_probabilities():
-    with pytest.raises(ValueError, match="argmax"):
+    with pytest.raises(LabError, match="argmax"):
         plots.confusion([1, 2], np.zeros((2, 10)))
 
 
 @pytest.mark.parametrize("digits", [[1, 10], [-1, 2], [0.5, 1]])
 def test_confusion_refuses_what_is_no_digit(digits):
-    with pytest.raises(ValueError, match="from 0 to 9"):
+    with pytest.raises(LabError, match="from 0 to 9"):
         plots.confusion([1, 2], digits)
 
 
@@ -143,7 +145,7 @@ def test_mistakes_of_a_model_without_any():
 
 
 def test_mistakes_wants_probabilities():
-    with pytest.raises(ValueError, match=r"\(2, 10\)"):
+    with pytest.raises(LabError, match=r"\(2, 10\)"):
         plots.mistakes(np.zeros((2, 784)), [1, 2], [1, 2])
 
 
@@ -151,7 +153,7 @@ def test_spread_draws_each_run_and_the_mean():
     ax = plots.spread({"a": [0.1, 0.3], "b": [0.5, 0.5]}, "accuracy")
     assert [list(line.get_xdata()) for line in ax.lines] == [[0.1, 0.3], [0.2, 0.2], [0.5, 0.5], [0.5, 0.5]]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
-    with pytest.raises(ValueError, match="'c'"):
+    with pytest.raises(LabError, match="'c'"):
         plots.spread({"c": []}, "accuracy")
 
 
@@ -209,7 +211,7 @@ def execute(source, **environment):
     os.environ.update(environment)
     try:
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-        NotebookClient(notebook, timeout=120, km=runner.kernel_manager()).execute()
+        NotebookClient(notebook, timeout=120, km=run.kernel_manager()).execute()
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -265,6 +267,7 @@ LAST_LINE
 """
 
 
+@pytest.mark.slow
 def test_the_live_plot_redraws_one_figure_and_clears_it():
     outputs = execute(LIVE.replace("LAST_LINE", ""), LABKIT_LIVE="1")
     drawn = [output for output in outputs if "<img" in output.get("data", {}).get("text/html", "")]
@@ -329,9 +332,9 @@ def test_verdicts_differ_without_colour():
 
 
 def test_intervals_refuses_other_tables():
-    with pytest.raises(ValueError, match="no difference, verdict"):
+    with pytest.raises(LabError, match="no difference, verdict"):
         plots.intervals(comparisons().drop(columns=["difference", "verdict"]))
-    with pytest.raises(ValueError, match="no comparisons"):
+    with pytest.raises(LabError, match="no comparisons"):
         plots.intervals(comparisons().iloc[:0])
 
 
@@ -446,9 +449,9 @@ def test_diagnosis_in_axes_of_your_own_and_alt_text():
 
 
 def test_diagnosis_refuses_other_axes_and_nothing():
-    with pytest.raises(ValueError, match="draws 5 plots; it got 4 axes"):
+    with pytest.raises(LabError, match="draws 5 plots; it got 4 axes"):
         plots.diagnosis(examined(updates=True), plt.subplots(2, 2)[1].flat)
-    with pytest.raises(ValueError, match="no diagnosis"):
+    with pytest.raises(LabError, match="no diagnosis"):
         plots.diagnosis({})
 
 

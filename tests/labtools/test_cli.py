@@ -226,7 +226,7 @@ def test_outputs_are_compared_on_mnist(monkeypatch, pytest_arguments, capsys):
     assert pytest_arguments[0] == "needs", "first, what students do not have is installed"
     assert "--nbval" in pytest_arguments and "--nbval-current-env" in pytest_arguments
     assert pytest_arguments[-4:] == ["-k", "xor", "tests/test_data.py", "-x"] and "not slow" in pytest_arguments
-    assert pytest_arguments[pytest_arguments.index("--dist") + 1] == "loadgroup"
+    assert pytest_arguments[pytest_arguments.index("--dist") + 1] == "loadfile"
     assert Path.cwd() == project.ROOT and "LABKIT_DATA" not in os.environ and capsys.readouterr().out == ""
 
 
