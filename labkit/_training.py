@@ -115,7 +115,7 @@ def train(functions, options, seed, fit, course):
 
         made = cloudpickle.loads(functions)
         dataset = _dataset(functions, made["load"], arguments_of(made["load"], options, seed))
-        if course and dataset.name == "digits":
+        if course and dataset.name != "MNIST":
             raise LabError("having no MNIST, on which this course's studies are recorded: see `labs data`")
         keras.utils.set_random_seed(seed)  # whether or not the data was loaded before
         model = made["build"](**arguments_of(made["build"], options, seed))
