@@ -86,10 +86,6 @@ def diagnose(
     training : bool
         True to normalize by these images and drop units, as in training; False as in a test.
 
-    Returns
-    -------
-    Diagnosis
-
     Raises
     ------
     LabError
