@@ -80,7 +80,7 @@ def row(columns: int, width: float | None = None, height: float = 4) -> list[plt
 
 
 def describe(ax: plt.Axes, sentence: str) -> None:
-    """Set what `ax` contributes to the alternative text of its figure, in place of the plot's own sentence.
+    """Set the alternative text of `ax`, in place of the plot's own. A figure's joins those of its axes.
 
     Parameters
     ----------
