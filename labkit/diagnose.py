@@ -1,45 +1,53 @@
-"""What happens inside a network: how much signal and how much gradient each layer passes on, and how fast it learns.
-
-`diagnose` examines a model at one moment, `snapshot` and `updates` remember what its weights were before. What they
-measure follows Glorot and Bengio (2010): outputs and gradients layer by layer; a constant answer is the yardstick.
-"""
+"""What happens inside a network: how much signal and gradient each layer passes on, and how fast it learns."""
 
 import contextlib
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from labkit.errors import LabError
+
+if TYPE_CHECKING:
+    import keras
+    import pandas as pd
 
 FLAT = 0.05  # of its steepest slope: where an activation is flatter, it is saturated. For tanh: beyond 0.975
 
 
 @dataclass(frozen=True, eq=False)  # tables cannot be compared by ==
 class Diagnosis:
-    """What `diagnose` returns. Printed, it compares the model with answers that do not look at the image.
+    """What `diagnose` returns. Printed, it compares the model with predictions that do not look at the image.
 
-    layers: pandas DataFrame, a row per layer from input to output, with the columns
-        layer, kind: name and class of the layer.
-        depth: how many layers with a kernel (Dense, convolution) there are up to this one.
-        parameters: trainable numbers in it.
-        spread: standard deviation of each output over the images, mean over the outputs. At 0, nothing gets through.
-        saturated: share of the outputs where the activation is flat (see FLAT). NaN without an activation of its own,
-            and for softmax.
-        dead: share of the units that are saturated for every image; of a convolution, the share of its filters.
-        weight_gradient: norm of the loss's gradient by all trainable parameters of the layer. NaN if it has none.
-        output_gradient: norm of the gradient of an image's loss by the layer's output, mean over the images. Of the
-            layer that gives the answer, it is by what goes into its softmax or sigmoid, the logits.
-        update_ratio: norm of the parameters' change over their norm before; only if `since` was given. NaN without any.
-        In a network that has diverged, what cannot be computed is NaN.
-    loss, accuracy: of the model on these images. The loss is that of the data, mean over the images, without penalties
-        on weights. An answer with NaN in it is a wrong answer.
-    prior_entropy: lowest loss of an answer that is the same for all images, in nats: the entropy of the label shares.
-    majority_accuracy: accuracy of always answering the most common label.
-    uniform_loss: loss of giving all classes the same probability, the logarithm of their number.
+    Attributes
+    ----------
+    layers : pandas.DataFrame
+        A row per layer from input to output. NaN stands for what a layer does not have, or what cannot be computed, as
+        in a network that has diverged. Columns:
+        - layer, kind: name and class of the layer.
+        - depth: number of layers with a kernel (Dense, convolution) up to this one.
+        - parameters: number of trainable parameters.
+        - spread: standard deviation of each output over the images, mean over the outputs.
+        - saturated: share of the outputs where the layer's activation, other than softmax, is flat (see FLAT).
+        - dead: share of the units, or of a convolution's filters, that are saturated for every image.
+        - weight_gradient: norm of the gradient of the loss w.r.t. all trainable parameters of the layer.
+        - output_gradient: norm of the gradient of an image's loss w.r.t. the layer's output (for the layer that
+          predicts: w.r.t. the logits, which go into its softmax or sigmoid), mean over the images.
+        - update_ratio: norm of the change of the parameters over their norm before; only if `since` was given.
+    loss, accuracy : float
+        Of the model; the loss is the mean over the images, without penalties on weights.
+    prior_entropy : float
+        Entropy of the label shares in nats, the lowest loss of a prediction that is the same for all images.
+    majority_accuracy : float
+        Accuracy of always predicting the most common label.
+    uniform_loss : float
+        Loss of predicting the same probability for all classes, the logarithm of their number.
     """
 
-    layers: object
+    layers: "pd.DataFrame"
     loss: float
     accuracy: float
     prior_entropy: float
@@ -54,21 +62,43 @@ class Diagnosis:
         )
 
 
-def diagnose(model, x, y, since=None, *, training=False):
-    """Examine each layer of a model on these images. Returns a Diagnosis.
+def diagnose(
+    model: "keras.Model",
+    x: ArrayLike,
+    y: ArrayLike,
+    since: "dict[str, list[np.ndarray]] | keras.callbacks.Callback | None" = None,
+    *,
+    training: bool = False,
+) -> Diagnosis:
+    """Examine each layer of a model on some images; the model is left as it is.
 
-    model: a compiled Sequential or Functional classifier with one input, one output and one loss, which uses each of
-        its layers once. It is left as it is. A model inside the model counts as one layer.
-    x: (n, ...) images as the model wants them; some hundreds are enough, and all go through it at once.
-    y: (n,) labels or (n, classes) one-hot labels, as the model's loss wants them.
-    since: what the weights were before: a `snapshot`, or an `updates` callback, whose last batch counts.
-    training: True to normalize by these images and drop units, as in training; a test leaves both out.
-    Raises LabError if the model or the labels are not of this kind.
+    Parameters
+    ----------
+    model : keras.Model
+        A compiled Sequential or Functional classifier with one input, one output and one loss, which uses each of its
+        layers once. A model inside the model counts as one layer.
+    x : array, shape (n, ...)
+        Images as the model wants them; some hundreds are enough, and all go through it at once.
+    y : array, shape (n,) or (n, classes)
+        Labels, or one-hot labels, as the model's loss wants them.
+    since : dict or callback, optional
+        What the weights were before: a `snapshot`, or an `updates` callback, whose last batch counts.
+    training : bool
+        True to normalize by these images and drop units, as in training; False as in a test.
+
+    Raises
+    ------
+    LabError
+        If the model, the images, the labels or `since` are not of this kind.
+
+    Notes
+    -----
+    Outputs and gradients layer by layer, as in Glorot and Bengio (2010).
     """
     import pandas as pd
     import tensorflow as tf
 
-    layers, loss_function = _layers(model), _loss_function(model)
+    layers, loss_function = _examined(model)
     x, y, labels = _checked(model, x, y)
     classes = model.output_shape[-1]
     state = [(variable, variable.numpy()) for variable in model.non_trainable_variables]
@@ -100,6 +130,7 @@ def diagnose(model, x, y, since=None, *, training=False):
     ):
         depth += any("kernel" in variable.name for variable in layer.weights)
         saturated, dead = _flatness(record)
+        by_image = by_output.numpy().reshape(len(x), -1).astype(np.float64)
         rows.append(
             {
                 "layer": layer.name,
@@ -111,7 +142,7 @@ def diagnose(model, x, y, since=None, *, training=False):
                 "dead": dead,
                 "weight_gradient": _norm(by_weights) if by_weights else math.nan,
                 # The loss is a mean over images, so an image's own gradient is n times its share.
-                "output_gradient": len(x) * float(_norms(by_output.numpy()).mean()),
+                "output_gradient": len(x) * float(np.linalg.norm(by_image, axis=1).mean()),
             }
         )
     frame = pd.DataFrame(rows)
@@ -131,10 +162,13 @@ def diagnose(model, x, y, since=None, *, training=False):
     )
 
 
-def snapshot(model):
-    """The trainable parameters of each layer that has any, as they are now: dict of layer name -> list of arrays.
+def snapshot(model: "keras.Model") -> dict[str, list[np.ndarray]]:
+    """Copy the trainable parameters of each layer that has any: layer name -> arrays.
 
-    Raises LabError if the model has no parameters yet.
+    Raises
+    ------
+    LabError
+        If the model has no parameters yet.
     """
     if not getattr(model, "built", False):
         raise LabError("The model has no weights yet: begin it with keras.Input, or train it first.")
@@ -145,11 +179,18 @@ def snapshot(model):
     }
 
 
-def update_ratios(before, after):
-    """How far each layer's parameters moved: norm of the change over the norm before, as dict of layer name -> float.
+def update_ratios(before: dict[str, list[np.ndarray]], after: dict[str, list[np.ndarray]]) -> dict[str, float]:
+    """Measure how far each layer's parameters moved: norm of the change over the norm before, by layer name.
 
-    before, after: two snapshots of one model. Parameters that were all 0 and have moved give infinity.
-    Raises LabError if the snapshots are of different models.
+    Parameters
+    ----------
+    before, after : dict
+        Two snapshots of one model. Parameters that were all 0 and have moved give infinity.
+
+    Raises
+    ------
+    LabError
+        If the snapshots are of different models.
     """
     kinds = [{name: [array.shape for array in arrays] for name, arrays in shot.items()} for shot in (before, after)]
     if kinds[0] != kinds[1]:
@@ -164,12 +205,15 @@ def update_ratios(before, after):
     return ratios
 
 
-def updates():
-    """A Keras callback that notes after each batch how far every layer's parameters have moved, relative to their norm.
+def updates() -> "keras.callbacks.Callback":
+    """Make a callback that notes after each batch how far every layer's parameters have moved, relative to their norm.
 
-    Its `ratios` is a dict of layer name -> list with one number a batch. With steps_per_execution above 1, Keras calls
-    it once for that many batches, and the numbers are those of their sum. Each `fit` begins anew;
-    it raises LabError if the model has no parameters before it.
+    Returns
+    -------
+    keras.callbacks.Callback
+        Its `ratios` is a dict of layer name -> list with one number a batch, or one for as many batches as
+        steps_per_execution says, of their sum. Each `fit` begins anew, and raises LabError if the model has no
+        parameters before it.
     """
     import keras
 
@@ -203,8 +247,8 @@ def _ratios(model, since):
     return update_ratios(since, snapshot(model))
 
 
-def _layers(model):
-    """The model's layers, after a check that it is of a kind that can be examined."""
+def _examined(model):
+    """The model's layers and its loss function, after a check that it is of a kind that can be examined."""
     import keras
 
     if not getattr(model, "built", False) or not getattr(model, "inputs", None):
@@ -217,7 +261,12 @@ def _layers(model):
     shape = model.output_shape
     if len(shape) != 2 or shape[1] < 2:
         raise LabError(f"diagnose looks at models with an output for each class; this one's output is {shape[1:]}.")
-    return [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    loss = getattr(model, "loss", None)
+    if isinstance(loss, (list, tuple)) and len(loss) == 1:
+        (loss,) = loss
+    if not loss or isinstance(loss, (list, tuple, dict)):
+        raise LabError("diagnose needs a model with one loss: call its `compile` with it first.")
+    return [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)], keras.losses.get(loss)
 
 
 def _checked(model, x, y):
@@ -243,55 +292,44 @@ def _checked(model, x, y):
     return x, y, labels
 
 
-class _Record:
-    """What went into a layer's activation and what came out of the layer, an entry for each call of it.
-
-    activation: the function, or None if the layer has none or only passes its input on.
-    """
-
-    def __init__(self, layer):
-        import keras
-
-        self.inputs, self.outputs = [], []
-        whole = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, keras.layers.Softmax)
-        self.is_layer = isinstance(layer, whole)
-        self.activation = layer if self.is_layer else vars(layer).get("activation")
-        if self.activation is keras.activations.linear:
-            self.activation = None
-
-
 @contextlib.contextmanager
 def _recorded(layers):
-    """Record every call of these layers. Gives a list of _Record.
+    """Record every call of these layers.
 
-    Attributes of each layer stand for its methods meanwhile. They bypass Keras, which would track them. The model's
-    graph would not do: a Sequential model that grew by `add`, or lent its layers to another, has several.
+    Gives for each layer its activation (None if it has none, or passes its input on), what went into it, and what came
+    out of the layer, an entry for each call. Attributes of each layer stand for its methods meanwhile. They bypass
+    Keras, which would track them. The model's graph would not do: a Sequential model that grew by `add`, or lent its
+    layers to another, has several.
     """
-    records = [_Record(layer) for layer in layers]
-    originals = [dict(vars(layer)) for layer in layers]
+    import keras
+
+    whole = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, keras.layers.Softmax)
+    records, originals = [], []
 
     def noted(function, inputs, outputs):
         def noting(*args, **kwargs):
             result = function(*args, **kwargs)
-            inputs.append(next(iter((*args, *kwargs.values()))))
+            inputs.append((*args, *kwargs.values())[0])
             outputs.append(result)
             return result
 
         return noting
 
     try:
-        for layer, record in zip(layers, records, strict=True):
-            vars(layer)["call"] = noted(layer.call, record.inputs if record.is_layer else [], record.outputs)
-            if record.activation is not None and not record.is_layer:
-                vars(layer)["activation"] = noted(record.activation, record.inputs, [])
+        for layer in layers:
+            activation = layer if isinstance(layer, whole) else vars(layer).get("activation")
+            activation = None if activation is keras.activations.linear else activation
+            record = SimpleNamespace(activation=activation, inputs=[], outputs=[])
+            records.append(record)
+            originals.append({name: vars(layer)[name] for name in ("call", "activation") if name in vars(layer)})
+            vars(layer)["call"] = noted(layer.call, record.inputs if activation is layer else [], record.outputs)
+            if activation not in (None, layer):
+                vars(layer)["activation"] = noted(activation, record.inputs, [])
         yield records
     finally:
-        for layer, original in zip(layers, originals, strict=True):
-            for name in ("call", "activation"):
-                if name in original:
-                    vars(layer)[name] = original[name]
-                else:
-                    vars(layer).pop(name, None)
+        for layer, original in zip(layers, originals, strict=False):
+            vars(layer).pop("call", None)
+            vars(layer).update(original)
 
 
 def _flatness(record):
@@ -319,20 +357,8 @@ def _flatness(record):
     return float(flat.mean()), float(flat.reshape(-1, flat.shape[-1]).all(axis=0).mean())
 
 
-def _loss_function(model):
-    """The one loss of a compiled model: a Keras loss, or a function of its author."""
-    import keras
-
-    loss = getattr(model, "loss", None)
-    if isinstance(loss, (list, tuple)) and len(loss) == 1:
-        (loss,) = loss
-    if not loss or isinstance(loss, (list, tuple, dict)):
-        raise LabError("diagnose needs a model with one loss: call its `compile` with it first.")
-    return keras.losses.get(loss)
-
-
 def _loss(function, y, answer):
-    """The loss of the model's answers, mean over the images."""
+    """The loss of the model's predictions, mean over the images."""
     import keras
     import tensorflow as tf
 
@@ -361,8 +387,3 @@ def _spread(outputs):
 def _norm(arrays):
     """The Euclidean norm of all numbers in these arrays together."""
     return math.sqrt(sum(float(np.square(np.asarray(array, dtype=np.float64)).sum()) for array in arrays))
-
-
-def _norms(array):
-    """The Euclidean norm of each row of an array (n, ...): (n,)."""
-    return np.sqrt(np.square(array.reshape(len(array), -1), dtype=np.float64).sum(axis=1))

@@ -1,17 +1,24 @@
-"""Every figure of the course: data first, `ax=None` last, the axes returned.
+"""The figures of the course. Each plot draws into `ax`, by default into a new figure, and returns the axes.
 
-Each function adds a sentence of alternative text to its figure (see `describe`), which notebooks store with the image
-for readers who cannot see it. It says what the figure shows, and never a measured number.
+Notebooks store an alternative text with each figure, for readers who cannot see it. Each plot adds a sentence that says
+what is drawn, and never a measured number; `describe` sets another in its place.
 """
 
 import html
 import logging
 import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+from numpy.typing import ArrayLike
 
 from labkit.errors import LabError
+
+if TYPE_CHECKING:
+    import keras
+    import pandas as pd
 
 # Okabe and Ito (2008), "Color Universal Design": colours that colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = (
@@ -33,61 +40,66 @@ SIDE = 28  # pixels along each edge of an image
 ZEROS = 0.16  # height of the strip for values of 0 below a logarithmic axis, as a share of the axes
 
 
-def use_style():
+def use_style() -> None:
     """Set the course's look for all figures, and let notebooks store their alternative text."""
+    from IPython import get_ipython
+
     # A first import writes "building the font cache" to stderr; it is of no use to a student.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-    plt.rcParams.update(
-        {
-            "axes.prop_cycle": plt.cycler(color=PALETTE),
-            "axes.grid": True,
-            "axes.spines.right": False,
-            "axes.spines.top": False,
-            "axes.titlesize": "medium",
-            "figure.dpi": 90,
-            "figure.figsize": (7, 4),
-            "figure.max_open_warning": 0,
-            "font.size": 11,
-            "grid.alpha": 0.3,
-            "image.cmap": "gray_r",
-            "legend.frameon": False,
-            "lines.linewidth": 2,
-        }
-    )
-    _show_with_alt_text()
+    plt.rc("axes", prop_cycle=plt.cycler(color=PALETTE), grid=True, titlesize="medium")
+    plt.rc("axes.spines", right=False, top=False)
+    plt.rc("figure", dpi=90, figsize=(7, 4), max_open_warning=0)
+    plt.rc("font", size=11)
+    plt.rc("grid", alpha=0.3)
+    plt.rc("image", cmap="gray_r")
+    plt.rc("legend", frameon=False)
+    plt.rc("lines", linewidth=2)
+    shell = get_ipython()
+    if getattr(shell, "kernel", None) is None:
+        return
+    # JupyterLab and nbconvert read an alternative text from HTML alone, whatever the metadata of an image/png says.
+    shell.run_line_magic("matplotlib", "inline")
+    formatters = shell.display_formatter.formatters
+    for formatter in formatters.values():  # else each figure would be stored twice, or more often
+        formatter.pop(plt.Figure, None)
+    formatters["text/html"].for_type(plt.Figure, _as_html)
+    formatters["text/plain"].for_type(plt.Figure, lambda figure, printer, cycle: printer.text(alt_text(figure)))
 
 
-def row(columns, width=None, height=4):
-    """A row of empty axes side by side. Returns a list of `columns` matplotlib Axes.
+def row(columns: int, width: float | None = None, height: float = 4) -> list[plt.Axes]:
+    """Make empty axes side by side.
 
-    width, height: of the whole row, in inches; the width defaults to what JupyterLab shows without shrinking.
+    Parameters
+    ----------
+    columns : int
+    width, height : float, optional
+        Of the whole row, in inches; by default as wide as JupyterLab shows without shrinking.
     """
     _, axes = plt.subplots(1, columns, figsize=(width or min(10, 5 * columns), height), layout="constrained")
     return list(np.atleast_1d(axes))
 
 
-def describe(ax, sentence):
-    """Say in a sentence what `ax` shows, as alternative text of its figure, in place of the usual sentence.
+def describe(ax: plt.Axes, sentence: str) -> None:
+    """Set the alternative text of `ax`, in place of the plot's own. A figure's joins those of its axes.
 
-    Say what a reader is to see, not only what is drawn: which curve lies above which, where one turns. Several
-    sentences on one axes add up.
+    Parameters
+    ----------
+    ax : matplotlib.pyplot.Axes
+        Several sentences on one axes add up.
+    sentence : str
+        What a reader is to see, not only what is drawn: which curve lies above which, where one turns.
     """
-    _alt(ax, "given", sentence)
+    _alt(ax, sentence, "given")
 
 
-def _describe_as_usual(ax, sentence):
-    """The sentence of one of this module's plots, which `describe` replaces."""
-    _alt(ax, "usual", sentence)
-
-
-def _alt(ax, kind, sentence):
+def _alt(ax, sentence, kind="usual"):
     texts = ax.figure.__dict__.setdefault("labkit_alt", {}).setdefault(ax, {"given": [], "usual": []})[kind]
     if sentence not in texts:
         texts.append(sentence)
 
 
-def alt_text(figure):
-    """The alternative text of a figure: what `describe` was given, else its titles and axis labels."""
+def alt_text(figure: plt.Figure) -> str:
+    """Return the alternative text of a figure; where no sentence was set, its titles and axis labels."""
     texts = [one["given"] or one["usual"] for one in getattr(figure, "labkit_alt", {}).values()]
     if sentences := list(dict.fromkeys(sentence for some in texts for sentence in some)):
         return " ".join(sentences)
@@ -95,12 +107,24 @@ def alt_text(figure):
     return "Figure: " + ("; ".join(filter(None, parts)) or "no title or labels")
 
 
-def digits(images, titles=None, columns=10, ax=None):
-    """Draw images side by side in rows of `columns`.
+def digits(
+    images: ArrayLike, titles: Sequence | None = None, columns: int = 10, ax: plt.Axes | None = None
+) -> plt.Axes:
+    """Draw images side by side.
 
-    images: (n, 28, 28), (n, 784) or (n, 28, 28, 1), any pixel range.
-    titles: n short texts to stand above the images, or None.
-    Raises LabError where the images have another shape or the titles another number.
+    Parameters
+    ----------
+    images : array, shape (n, 28, 28), (n, 784) or (n, 28, 28, 1)
+        Pixels of any range.
+    titles : sequence of length n, optional
+        Short texts or numbers to write above the images.
+    columns : int
+        Images in a row.
+
+    Raises
+    ------
+    LabError
+        Where the images have another shape, or the titles another length.
     """
     images = np.asarray(images)
     if images.ndim < 2 or not len(images) or images[0].size != SIDE * SIDE:
@@ -110,7 +134,7 @@ def digits(images, titles=None, columns=10, ax=None):
     images = images.reshape(-1, SIDE, SIDE)
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    head = 3 + 7 * max((str(title).count("\n") + 1 for title in titles), default=0) if titles is not None else 2
+    head = 2 if titles is None else 3 + 7 * max(str(title).count("\n") + 1 for title in titles)
     if ax is None:
         inches = 0.95 if columns > 5 else 1.4  # per image
         _, ax = plt.subplots(figsize=(columns * inches, rows * inches * (SIDE + head) / SIDE))
@@ -123,20 +147,32 @@ def digits(images, titles=None, columns=10, ax=None):
             ax.text(left + SIDE / 2, top - 1, str(titles[i]), ha="center", va="bottom", fontsize=10)
     ax.imshow(sheet, interpolation="nearest")
     ax.set_axis_off()
-    _describe_as_usual(ax, f"{len(images)} images of handwritten digits in {rows} row{'s' if rows > 1 else ''}.")
+    _alt(ax, f"{len(images)} images of handwritten digits in {rows} row{'s' if rows > 1 else ''}.")
     return ax
 
 
-def history(runs, metric="loss", ax=None):
-    """Draw training and validation curves over the epochs, with each run's best validation epoch marked.
+def history(runs: "keras.callbacks.History | Mapping", metric: str = "loss", ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw training and validation curves over the epochs, with a ring around each run's best validation epoch.
 
-    runs: a Keras History, its dict of lists, or a dict of label -> either, to compare several.
-    metric: "loss", "accuracy" or any other key that was recorded.
-    The best epoch is the one with the lowest loss or cross-entropy, or the highest value of any other metric.
-    Raises LabError, naming the metrics there are, if `metric` was not recorded.
+    Parameters
+    ----------
+    runs : keras.callbacks.History, its dict of lists, or dict of label -> either
+        One run, or several to compare.
+    metric : str
+        What was recorded. Lowest is best for a loss or cross-entropy, highest for anything else.
+
+    Raises
+    ------
+    LabError
+        Where there is no run, or `metric` was not recorded.
     """
     ax = ax or row(1)[0]
-    named = _as_dict_of_histories(runs)
+    runs = getattr(runs, "history", runs)
+    if not runs:
+        raise LabError("plots.history got no run to draw.")
+    if all(isinstance(curve, list) for curve in runs.values()):
+        runs = {"": runs}
+    named = {label: getattr(run, "history", run) for label, run in runs.items()}
     several = len(named) > 1
     best = min if "loss" in metric or "entropy" in metric else max
     for i, (label, curves) in enumerate(named.items()):
@@ -158,15 +194,24 @@ def history(runs, metric="loss", ax=None):
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(fontsize="small")
     of = " of " + ", ".join(named) if several else ""
-    _describe_as_usual(ax, f"Line plot of training and validation {metric} against epoch{of}.")
+    _alt(ax, f"Line plot of training and validation {metric} against epoch{of}.")
     return ax
 
 
-def spread(values, name, ax=None):
-    """Draw repeated runs as dots, one row for each setting, with a bar at each row's mean.
+def spread(values: Mapping[str, ArrayLike], name: str, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw a strip plot of repeated runs: a row of dots for each setting, with a bar at the row's mean.
 
-    values: dict of label -> list of numbers, one per run. name: what the numbers are, for the axis.
-    Raises LabError where a label has no runs.
+    Parameters
+    ----------
+    values : dict of label -> list of float
+        A number for each run.
+    name : str
+        What the numbers are, for the axis.
+
+    Raises
+    ------
+    LabError
+        Where a label has no runs.
     """
     ax = ax or row(1, width=7, height=1.2 + 0.45 * len(values))[0]
     for i, (label, runs) in enumerate(values.items()):
@@ -179,15 +224,22 @@ def spread(values, name, ax=None):
     ax.locator_params(axis="x", nbins=5)  # numbers that lie close together are long
     ax.set_ylim(len(values) - 0.4, -0.6)  # the first row on top
     ax.grid(visible=False, axis="y")
-    _describe_as_usual(ax, f"Dots: {name} of each run of {', '.join(values)}; bars: their means.")
+    _alt(ax, f"Dots: {name} of each run of {', '.join(values)}; bars: their means.")
     return ax
 
 
-def intervals(comparisons, ax=None):
-    """Draw what `stats.compare` returns: a row per comparison, a dot at the difference, a bar over its interval.
+def intervals(comparisons: "pd.DataFrame", ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw a forest plot: a row per comparison, a dot at the difference, a bar over its interval, a line at 0.
 
-    comparisons: the DataFrame. Verdicts differ in colour and in shape, and the line at 0 means no difference.
-    Raises LabError where there are no comparisons, or where it is another table.
+    Parameters
+    ----------
+    comparisons : pandas.DataFrame
+        What `stats.compare` returns. Verdicts differ in colour and in shape.
+
+    Raises
+    ------
+    LabError
+        Where there are no comparisons, or where it is another table.
     """
     needed = ["setting", "baseline", "difference", "low", "high", "verdict"]
     if missing := [name for name in needed if name not in comparisons]:
@@ -202,11 +254,10 @@ def intervals(comparisons, ax=None):
             low, middle, high = (comparisons[name].to_numpy()[rows] for name in ("low", "difference", "high"))
             ax.hlines(rows, low, high, color=colour)
             ax.plot(middle, rows, marker, color=colour, markersize=8, markerfacecolor=colour, label=verdict)
-    baselines = list(dict.fromkeys(comparisons["baseline"]))
-    named = list(comparisons.columns[: list(comparisons.columns).index("setting") + 1])  # `within`, then the setting
-    labels = [", ".join(map(str, values)) for values in zip(*(comparisons[name] for name in named), strict=True)]
-    minus = baselines[0]
-    if len(baselines) > 1:
+    named = comparisons.loc[:, :"setting"]  # the columns `within`, then the setting
+    labels = [", ".join(map(str, values)) for values in named.itertuples(index=False)]
+    minus, *others = dict.fromkeys(comparisons["baseline"])
+    if others:
         minus = "baseline"
         labels = [f"{label} minus {other}" for label, other in zip(labels, comparisons["baseline"], strict=True)]
     metric = comparisons.attrs.get("metric", "metric").replace("_", " ")
@@ -215,20 +266,35 @@ def intervals(comparisons, ax=None):
     ax.locator_params(axis="x", nbins=5)  # small differences have long numbers
     ax.grid(visible=False, axis="y")
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(VERDICTS), borderaxespad=0, fontsize="small")
-    _describe_as_usual(ax, f"Dots with bars: difference in {metric} and its interval, setting minus {minus}, for "
-                 f"{'; '.join(labels)}. A line marks no difference.")  # fmt: skip
+    said = f"difference in {metric} and its interval, setting minus {minus}, for {'; '.join(labels)}"
+    _alt(ax, f"Dots with bars: {said}. A line marks no difference.")
     return ax
 
 
-def diagnosis(diagnoses, axes=None):
-    """Draw what `diagnose` found as a panel of small plots over the depth, a line for each model.
+def diagnosis(
+    diagnoses: "Diagnosis | Mapping[str, Diagnosis]",  # noqa: F821 - of labkit.diagnose, which plots must not import
+    axes: Iterable[plt.Axes] | None = None,
+) -> list[plt.Axes]:
+    """Draw what `diagnose` found as small plots over the depth, a line for each model.
 
-    diagnoses: a Diagnosis, or a dict of label -> Diagnosis to compare several. Depth counts the layers with a kernel,
-        so that models with and without normalization share an axis. Of the layers at one depth, the last one's output
-        counts, and the weights of the one with the kernel. axes: 4 matplotlib Axes, or 5 where update ratios are known.
-    Values that a logarithmic axis cannot hold are marked: crosses in a grey strip below it for 0, stars at the top for
-    NaN and infinity. Returns the axes as a list.
-    Raises LabError where there are no diagnoses, or the number of axes is another.
+    Parameters
+    ----------
+    diagnoses : Diagnosis, or dict of label -> Diagnosis
+        Of one model, or of several to compare.
+    axes : sequence of matplotlib.pyplot.Axes, optional
+        4 of them, or 5 where update ratios are known.
+
+    Raises
+    ------
+    LabError
+        Where there are no diagnoses, or the number of axes is another.
+
+    Notes
+    -----
+    Depth counts the layers with a kernel, so that models with and without normalization share an axis. Of the layers at
+    one depth, the last one's output counts, and the weights of the one with the kernel.
+    Values that a logarithmic axis cannot hold are marked: 0 by crosses in a grey strip below it, NaN and infinity by
+    stars at the top.
     """
     several = isinstance(diagnoses, dict)
     named = {str(label): one for label, one in diagnoses.items()} if several else {"": diagnoses}
@@ -236,7 +302,13 @@ def diagnosis(diagnoses, axes=None):
         raise LabError("plots.diagnosis got no diagnosis to draw.")
     panels = [panel for panel in DIAGNOSIS if any(panel[0] in one.layers for one in named.values())]
     given = axes is not None
-    axes = list(axes) if given else _panel_axes(len(panels))
+    if not given:
+        rows = -(-len(panels) // 2)
+        _, grid = plt.subplots(rows, 2, figsize=(9, 2.5 * rows + 0.5), layout="constrained", sharex=True)
+        for spare in grid.flat[len(panels) :]:
+            spare.set_axis_off()
+        axes = grid.flat[: len(panels)]
+    axes = list(axes)
     if len(axes) != len(panels):
         raise LabError(f"plots.diagnosis draws {len(panels)} plots; it got {len(axes)} axes.")
     styles = {
@@ -255,7 +327,7 @@ def diagnosis(diagnoses, axes=None):
         columns = min(4, max(1, 100 // (max(len(key.get_label()) for key in keys) + 6)))
         axes[0].figure.legend(handles=keys, loc="outside upper center", ncols=columns, fontsize="small")
     of = " of " + ", ".join(named) if several else ""
-    _describe_as_usual(axes[0], f"Small plots over the depth{of}: {'; '.join(title for _, title, _, _ in panels)}.")
+    _alt(axes[0], f"Small plots over the depth{of}: {'; '.join(title for _, title, _, _ in panels)}.")
     return axes
 
 
@@ -287,15 +359,6 @@ def _small_plot(ax, named, styles, panel):
         _log_axis(ax, zeros=("exactly 0", "x") in marks)
     ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     return marks
-
-
-def _panel_axes(count):
-    """Axes for `count` small plots in two columns, as a list."""
-    rows = -(-count // 2)
-    _, grid = plt.subplots(rows, 2, figsize=(9, 2.5 * rows + 0.5), layout="constrained", sharex=True)
-    for spare in grid.flat[count:]:
-        spare.set_axis_off()
-    return list(grid.flat[:count])
 
 
 def _at_depths(layers, column, which):
@@ -331,13 +394,17 @@ def _log_axis(ax, zeros):
     ax.set(yscale="log", ylim=(10**bottom, 10 ** (high + margin)))
 
 
-def live(metric="loss"):
-    """A Keras callback that redraws the training and validation curves after each epoch.
+def live() -> "keras.callbacks.Callback":
+    """Make a callback that redraws the training and validation loss after each epoch.
 
-    It draws in a notebook that somebody watches, and clears its figure when training ends, so that `history` can
-    take its place. Elsewhere, and with LABKIT_LIVE=0 in the environment, it does nothing.
+    It draws only in a notebook, and not with LABKIT_LIVE=0 in the environment. When training ends, it clears its
+    figure, so that `history` can take its place.
     """
     import keras
+    from IPython import get_ipython
+    from IPython.display import display
+
+    watched = getattr(get_ipython(), "kernel", None) is not None and os.environ.get("LABKIT_LIVE") != "0"
 
     class LivePlot(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
@@ -346,11 +413,9 @@ def live(metric="loss"):
         def on_epoch_end(self, epoch, logs=None):
             for name, value in (logs or {}).items():
                 self.curves.setdefault(name, []).append(float(value))
-            if not _is_watched():
+            if not watched:
                 return
-            from IPython.display import display
-
-            figure = history(self.curves, metric).figure
+            figure = history(self.curves).figure
             plt.close(figure)  # else the notebook would draw it a second time at the end of the cell
             if self.display is None:
                 self.display = display(figure, display_id=True)
@@ -364,11 +429,18 @@ def live(metric="loss"):
     return LivePlot()
 
 
-def confusion(y_true, y_pred, ax=None):
-    """Draw how often each true digit (row) was predicted as each digit (column).
+def confusion(y_true: ArrayLike, y_pred: ArrayLike, ax: plt.Axes | None = None) -> plt.Axes:
+    """Draw a confusion matrix: counts of each true digit (row) that was predicted as each digit (column).
 
-    y_true, y_pred: (n,) whole numbers 0-9. Colour shows the share of the row; mistakes are written as counts.
-    Raises LabError where the two have different shapes or are not digits, for example probabilities.
+    Parameters
+    ----------
+    y_true, y_pred : array of int, shape (n,)
+        Digits from 0 to 9. Mistakes are coloured by their share of the row.
+
+    Raises
+    ------
+    LabError
+        Where the two have different shapes or are not digits, for example probabilities.
     """
     y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
     if y_true.ndim != 1 or y_true.shape != y_pred.shape:
@@ -388,22 +460,34 @@ def confusion(y_true, y_pred, ax=None):
     image = ax.imshow(share, cmap="Blues", vmin=0, vmax=max(share.max(), 0.01))
     for true, pred in np.ndindex(10, 10):
         if counts[true, pred]:
-            dark = share[true, pred] > 0.6 * share.max()
+            colour = "white" if share[true, pred] > 0.6 * share.max() else "black"
             weight = "bold" if true == pred else "normal"
-            ax.text(pred, true, counts[true, pred], ha="center", va="center", fontsize=9, fontweight=weight,
-                    color="white" if dark and true != pred else "black")  # fmt: skip
+            ax.text(pred, true, counts[true, pred], ha="center", va="center", fontsize=9, weight=weight, color=colour)
     ax.set(xticks=range(10), yticks=range(10), xlabel="predicted digit", ylabel="true digit")
     ax.grid(visible=False)
     ax.figure.colorbar(image, ax=ax, label="share of the true digit's images", shrink=0.8)
-    _describe_as_usual(ax, "Confusion matrix: a row for each true digit, a column for each predicted digit.")
+    _alt(ax, "Confusion matrix: a row for each true digit, a column for each predicted digit.")
     return ax
 
 
-def mistakes(images, y_true, probabilities, n=10, ax=None):
-    """Draw the n wrong answers that the model was surest of, the surest first.
+def mistakes(
+    images: ArrayLike, y_true: ArrayLike, probabilities: ArrayLike, n: int = 10, ax: plt.Axes | None = None
+) -> plt.Axes:
+    """Draw the misclassified images whose predicted digit has the highest probability, the highest first.
 
-    images: (m, 784) or (m, 28, 28). y_true: (m,) digits. probabilities: (m, 10), one row per image.
-    Raises LabError where probabilities is not (m, 10).
+    Parameters
+    ----------
+    images : array, shape (m, 28, 28), (m, 784) or (m, 28, 28, 1)
+    y_true : array of int, shape (m,)
+    probabilities : array, shape (m, 10)
+        As the model predicts them for the digits 0 to 9.
+    n : int
+        Images to draw at most.
+
+    Raises
+    ------
+    LabError
+        Where `probabilities` has another shape.
     """
     y_true, probabilities = np.asarray(y_true), np.asarray(probabilities)
     if probabilities.shape != (len(y_true), 10):
@@ -418,46 +502,12 @@ def mistakes(images, y_true, probabilities, n=10, ax=None):
         ax = ax or row(1, height=1)[0]
         ax.text(0.5, 0.5, "no mistakes", ha="center", va="center")
         ax.set_axis_off()
-        _describe_as_usual(ax, "No mistakes to show.")
+        _alt(ax, "No mistakes to show.")
         return ax
     titles = [f"true {y_true[i]}, predicted {y_pred[i]}\n{probabilities[i, y_pred[i]]:.1%} sure" for i in wrong]
     ax = digits(np.asarray(images)[wrong], titles, columns=5, ax=ax)
-    _describe_as_usual(ax, "The mistakes of which the model was surest, with the true and the predicted digit.")
+    _alt(ax, "The mistakes of which the model was surest, with the true and the predicted digit.")
     return ax
-
-
-def _as_dict_of_histories(runs):
-    """label -> dict of metric -> list, whatever `history` was given."""
-    runs = getattr(runs, "history", runs)
-    if not runs:
-        raise LabError("plots.history got no run to draw.")
-    if all(isinstance(curve, list) for curve in runs.values()):
-        return {"": runs}
-    return {label: getattr(run, "history", run) for label, run in runs.items()}
-
-
-def _is_watched():
-    from IPython import get_ipython
-
-    return getattr(get_ipython(), "kernel", None) is not None and os.environ.get("LABKIT_LIVE") != "0"
-
-
-def _show_with_alt_text():
-    """In a notebook, show each figure as an HTML image with its alternative text, and as that text alone.
-
-    JupyterLab and nbconvert read an alternative text from nowhere else, whatever the metadata of an image/png says.
-    """
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    if getattr(shell, "kernel", None) is None:
-        return
-    shell.run_line_magic("matplotlib", "inline")
-    formatters = shell.display_formatter.formatters
-    for formatter in formatters.values():  # else each figure would be stored twice, or more often
-        formatter.pop(plt.Figure, None)
-    formatters["text/html"].for_type(plt.Figure, _as_html)
-    formatters["text/plain"].for_type(plt.Figure, lambda figure, printer, cycle: printer.text(alt_text(figure)))
 
 
 def _as_html(figure):

@@ -9,17 +9,23 @@ recipes can differ while a single pair of networks does not show it.
 
 import math
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from labkit.errors import LabError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from prettytable import PrettyTable
 
 CONFIDENCE = 0.95
 POWER = 0.8  # the chance to resolve a difference as large as `resolvable` (Cohen 1988)
 INTERVALS = {"low": "high", "welch_low": "welch_high"}  # columns that a table shows as one
 
 
-def summary(runs, metric, by):
+def summary(runs: "pd.DataFrame", metric: str, by: str | list[str]) -> "pd.DataFrame":
     """Mean and standard deviation of `metric` for each setting.
 
     Parameters
@@ -55,17 +61,17 @@ def summary(runs, metric, by):
 
 
 def compare(
-    runs,
-    metric,
-    by,
-    baseline,
-    within=None,
+    runs: "pd.DataFrame",
+    metric: str,
+    by: str,
+    baseline: str | float | None,
+    within: str | list[str] | None = None,
     *,
-    paired=False,
-    pair="seed",
-    higher_is_better=None,
-    confidence=CONFIDENCE,
-):
+    paired: bool = False,
+    pair: str | list[str] = "seed",
+    higher_is_better: bool | None = None,
+    confidence: float = CONFIDENCE,
+) -> "pd.DataFrame":
     """Compare the runs of each setting of column `by` with those of the setting `baseline`.
 
     Parameters
@@ -103,7 +109,7 @@ def compare(
     ------
     LabError
         Where a verdict would be unsound: fewer than two runs of a setting, two runs that claim the same place, values
-        that are not finite, no spread at all, a column or setting that does not exist; with `paired`, a run without
+        that are not finite or do not vary at all, a column or setting that does not exist; with `paired`, a run without
         partner.
 
     Notes
@@ -112,8 +118,8 @@ def compare(
     it holds 0 exactly where the verdict is "not resolved".
     Rows whose values are equal in every pair are "identical": nothing was compared, so they have no p and do not count
     as a comparison.
-    `resolvable` is the smallest difference that this design had a chance of 80% to resolve (Bloom 1995), given the
-    standard deviations of the runs. It does not depend on the difference that was found.
+    `resolvable` is the minimum detectable effect (Bloom 1995): the smallest difference that this design had a chance of
+    80% to resolve, given the standard deviations of the runs. It does not depend on the difference that was found.
     `r` is NaN where there are fewer than three pairs or one of the two does not vary. With `paired`, where pairing does
     not shorten the interval, `welch_low` to `welch_high` is Welch's at the same level, and NaN elsewhere.
     """
@@ -226,7 +232,7 @@ class _T:
         return self.difference - half, self.difference + half
 
     def resolvable(self, level):
-        """The smallest difference that this test resolves with a power of 80% (Bloom 1995)."""
+        """The minimum detectable effect of this test."""
         from scipy import stats
 
         return float((stats.t.isf(level / 2, self.freedom) + stats.t.ppf(POWER, self.freedom)) * self.error)
@@ -293,7 +299,7 @@ class McNemar:
     verdict: str  # of b, measured by a: "better", "worse" or "not resolved"
 
 
-def mcnemar(y_true, a, b):
+def mcnemar(y_true: ArrayLike, a: ArrayLike, b: ArrayLike) -> McNemar:
     """Do two fitted networks differ on images like these? Count the images that only one of them classifies correctly.
 
     Parameters
@@ -338,11 +344,14 @@ def mcnemar(y_true, a, b):
     return McNemar(only_a, only_b, difference, low, high, p, _verdict(difference, p, 1 - CONFIDENCE))
 
 
-def table(frame):
-    """A PrettyTable of what `summary`, `compare` or `mcnemar` returns, or of any DataFrame such as a study's runs.
+def table(frame: "pd.DataFrame | McNemar") -> "PrettyTable":
+    """Make a table that shows as text where it is printed, and as HTML at the end of a notebook's cell.
 
-    It shows as text where it is printed and as HTML at the end of a notebook's cell. `low` and `high` become one
-    column. The column `history` and the row labels are left out.
+    Parameters
+    ----------
+    frame : pandas.DataFrame or McNemar
+        What `summary`, `compare` or `mcnemar` returns, or any other, such as a study's runs. `low` and `high` become
+        one column. The column `history` and the row labels are left out.
     """
     import pandas as pd
     from prettytable import PrettyTable

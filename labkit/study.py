@@ -15,13 +15,18 @@ import contextlib
 import inspect
 import itertools
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labkit import _fingerprint, _training
 from labkit._record import Record, key
 from labkit._training import PARTS, arguments_of
 from labkit.errors import LabError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _HERE = Path(__file__).resolve().parent
 # In a clone, the records are with the notebooks; where labkit alone is installed (Colab), they come inside it.
@@ -38,14 +43,14 @@ class Status:
     damaged: numbers of lines that were changed by hand or cut off. others: runs that the grid does not ask for.
     """
 
-    fresh: list
-    stale: list
-    missing: list
-    damaged: list
-    others: list
+    fresh: list[tuple[dict, int]]
+    stale: list[tuple[dict, int]]
+    missing: list[tuple[dict, int]]
+    damaged: list[int]
+    others: list[tuple[dict, int]]
 
     @property
-    def complete(self):
+    def complete(self) -> bool:
         """Whether the record is the grid's, no more and no less."""
         return not (self.stale or self.missing or self.damaged or self.others)
 
@@ -80,7 +85,19 @@ class Study:
         If an option has no function to go to, a function wants what is no option, or a value is of another kind.
     """
 
-    def __init__(self, name, build, load, options, *, seeds, epochs, batch_size, callbacks=None, where=None):
+    def __init__(
+        self,
+        name: str,
+        build: Callable,
+        load: Callable,
+        options: Mapping[str, Iterable],
+        *,
+        seeds: Iterable[int] | Callable,
+        epochs: int | Callable,
+        batch_size: int | Callable,
+        callbacks: Callable | None = None,
+        where: str | Path | None = None,
+    ):
         self.name, self.options = name, {k: list(v) for k, v in options.items()}
         self.seeds = seeds if callable(seeds) else list(seeds)
         self.epochs, self.batch_size = epochs, batch_size
@@ -131,11 +148,11 @@ class Study:
             f"{_either(epochs)} epochs in batches of {_either(batches)}"
         )
 
-    def grid(self):
+    def grid(self) -> list[tuple[dict, int]]:
         """All runs as a list of (options, seed), configuration by configuration."""
         return [(options, seed) for options in self._configurations() for seed in self.seeds_of(options)]
 
-    def seeds_of(self, options):
+    def seeds_of(self, options: dict) -> list[int]:
         """The seeds of one configuration, as a list."""
         return list(self.seeds(**arguments_of(self.seeds, options, None))) if callable(self.seeds) else self.seeds
 
@@ -147,7 +164,7 @@ class Study:
         return _either({len(self.seeds_of(options)) for options in configurations})
 
     @property
-    def digest(self):
+    def digest(self) -> str:
         """A digest of the code and schedule that decide a run's numbers; layout and comments do not count."""
         code = {role: _fingerprint.of(function) for role, function in self.functions.items()}
         numbers = {name: None if callable(given) else given for name, given in self._schedule().items()}
@@ -163,7 +180,7 @@ class Study:
             for name, given in self._schedule().items()
         }
 
-    def status(self):
+    def status(self) -> Status:
         """Compare the record with the grid. Returns a Status."""
         grid, digest = self.grid(), self.digest
         found, damaged = self._record.read(digest)
@@ -174,7 +191,7 @@ class Study:
         others = [(line["options"], line["seed"]) for name, line in found.items() if name not in known]
         return Status(fresh, stale, missing, damaged, others)
 
-    def complaint(self):
+    def complaint(self) -> str | None:
         """What is wrong with the record and what to do, in a sentence or two; None if it is complete."""
         status = self.status()
         if status.complete:
@@ -194,7 +211,7 @@ class Study:
             f"`labs record {self.name.partition('.')[0]}`."
         )
 
-    def load(self):
+    def load(self) -> "pd.DataFrame":
         """Return the recorded runs, one row each, in the order of the grid, and print what they are.
 
         Runs that are stale or damaged are named and left out.
@@ -220,7 +237,7 @@ class Study:
         incomplete = status.stale or status.missing or status.damaged
         return _frame(self.name, [found[key(*run)] for run in status.fresh], incomplete=bool(incomplete))
 
-    def record(self, jobs=None, backend=None):
+    def record(self, jobs: int | None = None, backend: str | None = None) -> int:
         """Train what is stale, damaged or missing, side by side, and write each run down as it ends.
 
         Stopped at any time, a second call goes on where this one ended.
@@ -272,7 +289,7 @@ class Study:
         return len(todo)
 
 
-def read(name, where=None):
+def read(name: str, where: str | Path | None = None) -> "pd.DataFrame":
     """Read the record of another lab's study: the runs as they were written down, whatever that lab's code is today.
 
     Parameters

@@ -6,6 +6,7 @@ Wrong("a sentence that says what is wrong with this very answer"). Its docstring
 is our fault and not the student's, so it is an outcome of its own.
 """
 
+import contextlib
 import copy
 import importlib
 import inspect
@@ -13,9 +14,12 @@ import math
 import numbers
 import os
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from labkit.errors import LabError
 
@@ -51,33 +55,36 @@ class NotCheckable(LabError):
 
 @dataclass(frozen=True)
 class Exercise:
-    """What `exercise` registers: its name, its judge, its hints from gentle to plain, and its solution.
-
-    solution: code that runs in the lab, in place of the lines above `check` in the exercise's cell.
-    """
+    """What `exercise` registers."""
 
     name: str
-    judge: callable
-    hints: tuple
+    judge: Callable
+    hints: tuple[str, ...]
     solution: str
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What `prediction` registers: the question, the range that an answer can lie in, and the unit."""
+    """What `prediction` registers."""
 
-    name: str
     question: str
     low: float
     high: float
     unit: str
 
 
-def exercise(name, hints, solution):
-    """Register the decorated judge as exercise `name`, with hints (gentle first) and a solution.
+def exercise(name: str, hints: Iterable[str], solution: str) -> Callable:
+    """Register the decorated judge as an exercise.
 
-    solution: code that solves it in the lab's kernel: it stands where the student writes, above the call of `check`,
-        and gives the name that `check` is called with. What there is to explain is a comment in it.
+    Parameters
+    ----------
+    name : str
+        "NN.name".
+    hints : list of str
+        From gentle to plain.
+    solution : str
+        Code that solves it in the lab's kernel: it stands where the student writes, above the call of `check`, and
+        gives the name that `check` is called with. What there is to explain is a comment in it.
     """
 
     def register(judge):
@@ -87,12 +94,27 @@ def exercise(name, hints, solution):
     return register
 
 
-def number_exercise(name, *, question, right, wrong, otherwise, hints, solution, tolerance=1e-9):
-    """Register an exercise whose answer is the number `right`.
+def number_exercise(
+    name: str,
+    *,
+    question: str,
+    right: float,
+    wrong: dict[float, str],
+    otherwise: str,
+    hints: Iterable[str],
+    solution: str,
+    tolerance: float = 1e-9,
+) -> Callable:
+    """Register an exercise whose answer is the number `right`; its question, hints and solution are as for others.
 
-    wrong: dict of plausible wrong number -> what is wrong with it; recognized when rounded, too. otherwise: what to say
-        to any other number.
-    tolerance: relative; larger where an answer may be rounded.
+    Parameters
+    ----------
+    wrong : dict of float -> str
+        What is wrong with each plausible mistake; it is recognized when rounded, too.
+    otherwise : str
+        What to say to any other number.
+    tolerance : float
+        Relative; larger where an answer may be rounded.
     """
 
     def judge(answer):
@@ -107,22 +129,36 @@ def number_exercise(name, *, question, right, wrong, otherwise, hints, solution,
     return exercise(name, hints, solution)(judge)
 
 
-def prediction(name, question, low, high, unit=""):
-    """Register a guess at a number between `low` and `high`."""
-    predictions[name] = Prediction(name, question, low, high, unit)
+def prediction(name: str, question: str, low: float, high: float, unit: str = "") -> None:
+    """Register a question for a guess at a number from `low` to `high`, which is shown with its `unit`."""
+    predictions[name] = Prediction(question, low, high, unit)
 
 
-def check(name, answer, **facts):
-    """Say whether `answer` solves exercise `name`, and if not, why not.
+def check(name: str, answer: Any, **facts: Any) -> None:
+    """Print in one line whether an answer solves an exercise, and if not, why not.
 
-    answer: what the exercise asks for; `...` counts as not answered yet.
-    facts: values from the notebook that the judge compares with, where the exercise needs them.
-    Prints one line. Raises LabError for a name that no exercise has, or where the facts are not those that it needs; in
-    strict mode (LABKIT_STRICT=1, or while nbgrader grades) WrongAnswer or NotAnswered where the answer is not right,
-    and NotCheckable where the judge failed.
+    Parameters
+    ----------
+    name : str
+        "NN.name".
+    answer : Any
+        What the exercise asks for; `...` counts as not answered yet.
+    **facts : Any
+        Values from the notebook that the judge compares with, where the exercise needs them.
+
+    Raises
+    ------
+    LabError
+        For a name that no exercise has, or where the facts are not those that it needs.
+    WrongAnswer, NotAnswered, NotCheckable
+        In strict mode (LABKIT_STRICT=1, or while nbgrader grades), where the answer is wrong or untouched, or where the
+        judge failed.
     """
     found = _find(exercises, name, "exercise")
-    _refuse_other_facts(found, facts)
+    wanted = sorted(set(inspect.signature(found.judge).parameters) - {"answer"})
+    if wanted != sorted(facts):
+        given = "".join(f", {fact}=..." for fact in wanted)
+        raise LabError(f'This check is called check("{name}", your answer{given}): copy its line from the lab.')
     try:
         _refuse_untouched(answer)
         verdict = found.judge(answer, **facts)
@@ -145,7 +181,7 @@ def check(name, answer, **facts):
     print(f"● {name}: right.")
 
 
-def hint(name):
+def hint(name: str) -> None:
     """Print the next hint for exercise `name`: first a nudge, then more each time."""
     found = _find(exercises, name, "exercise")
     given = _hints_given.get(name, 0)
@@ -155,16 +191,13 @@ def hint(name):
     _hints_given[name] = given + 1
 
 
-def solution(name):
+def solution(name: str) -> None:
     """Print a solution of exercise `name`. Try a hint first."""
     print(_find(exercises, name, "exercise").solution)
 
 
-def predict(name, guess):
-    """Note a guess before the experiment is run. `reveal` compares it with what happened.
-
-    A guess is never graded: strict mode does not change what this does. Raises LabError for an unknown name.
-    """
+def predict(name: str, guess: float) -> None:
+    """Note a guess before the experiment is run; `reveal` compares it with what happened. It is never graded."""
     found = _find(predictions, name, "prediction")
     _guesses.pop(name, None)
     if guess is ...:
@@ -180,11 +213,8 @@ def predict(name, guess):
     print(f"● {name}: your guess is noted.")
 
 
-def reveal(name, value):
-    """Compare the guess noted under `name` with the measured `value`, and print how far off it was.
-
-    Without a guess, the value stays hidden from this line, so that the question can still be answered.
-    """
+def reveal(name: str, value: float) -> None:
+    """Print how far off a guess was from the measured value; without a guess, the value stays hidden."""
     found = _find(predictions, name, "prediction")
     if name not in _guesses:
         print(f"○ {name}: you noted no guess. Make one next time: what surprises you, you remember.")
@@ -194,10 +224,18 @@ def reveal(name, value):
     print(f"● {name}: you guessed {guess:.4g}{found.unit}, it is {value:.4g}{found.unit}: off by {off:.3g}.")
 
 
-def number(answer, finite=True):
-    """The answer as a float. Raises WrongAnswer, saying what it is instead, where it is not one number.
+def number(answer: Any, finite: bool = True) -> float:
+    """Return the student's answer as a float.
 
-    finite: False where the judge itself has something to say to NaN and infinity.
+    Parameters
+    ----------
+    finite : bool
+        False where the judge itself has something to say to NaN and infinity.
+
+    Raises
+    ------
+    WrongAnswer
+        Where it is not one number; it says what it is instead.
     """
     if isinstance(answer, (bool, np.bool_)):
         raise WrongAnswer("the answer is a number, not True or False.")
@@ -215,25 +253,28 @@ def number(answer, finite=True):
     return value
 
 
-def several(answer, count, finite=True):
-    """The answer as a list of `count` floats. Raises WrongAnswer where it is not that many numbers."""
-    ordered = hasattr(answer, "__len__") and hasattr(answer, "__getitem__") and not isinstance(answer, (str, bytes))
-    if isinstance(answer, (dict, set, frozenset)) or not ordered:
+def several(answer: Any, count: int) -> list[float]:
+    """Return the answer as a list of `count` floats; raise WrongAnswer where it is not that many numbers."""
+    parts = None
+    if hasattr(answer, "__len__") and hasattr(answer, "__getitem__") and not isinstance(answer, (str, bytes, dict)):
+        with contextlib.suppress(Exception):
+            parts = list(answer)
+    if parts is None:
         raise WrongAnswer(f"the answer is {count} numbers in order, such as (1, 2); this is {_a(answer)}.")
-    try:
-        parts = list(answer)
-    except Exception:
-        raise WrongAnswer(f"the answer is {count} numbers in order, such as (1, 2); this is {_a(answer)}.") from None
     if len(parts) != count:
         raise WrongAnswer(f"the answer is {count} numbers in order; this is {_a(answer)} of {len(parts)}.")
-    return [number(part, finite) for part in parts]
+    return [number(part) for part in parts]
 
 
-def call(function, *args):
-    """What the student's function returns for `args`, of which it gets its own copy.
+def call(function: Any, *args: Any) -> Any:
+    """Return what the student's function returns for a copy of these arguments.
 
-    Raises NotAnswered where it still returns `...`, WrongAnswer where it is no function, returns nothing or stops with
-    an error.
+    Raises
+    ------
+    NotAnswered
+        Where it still returns `...`.
+    WrongAnswer
+        Where it is no function, returns nothing or stops with an error.
     """
     name = name_of(function)
     if not callable(function):
@@ -243,7 +284,7 @@ def call(function, *args):
     if isinstance(function, sys.modules["keras"].Model if "keras" in sys.modules else ()):
         raise WrongAnswer("this is a network; pass the function that makes it by its name, without parentheses.")
     try:
-        result = function(*(_own(arg) for arg in args))
+        result = function(*(copy.deepcopy(arg) if isinstance(arg, (np.ndarray, list, dict)) else arg for arg in args))
     except (Exception, SystemExit) as error:
         given = ", ".join(_short(arg) for arg in args)
         raise WrongAnswer(f"{name}({given}) stopped with {type(error).__name__}: {_first_line(error)}.") from None
@@ -253,23 +294,27 @@ def call(function, *args):
     return result
 
 
-def name_of(function):
-    """What to call the student's function in a sentence; not everything that can be called has a name."""
+def name_of(function: Callable) -> str:
+    """Return what to call the student's function in a sentence; not everything that can be called has a name."""
     return getattr(function, "__name__", None) or "your function"
 
 
-def first_difference(given, right, rtol=1e-4, atol=1e-6):
-    """The index of the first of several numbers that is not the right one; None where all are right.
+def first_difference(given: ArrayLike, right: ArrayLike, rtol: float = 1e-4, atol: float = 1e-6) -> int | None:
+    """Return the index of the first of several numbers that is not the right one; None where all are right.
 
-    given, right: sequences of equal length. NaN is never right. The tolerances are those of np.isclose: the usual ones
-    fit what float32 leaves, and an answer rounded to five digits.
+    Parameters
+    ----------
+    given, right : sequences of float, of equal length
+        NaN is never right.
+    rtol, atol : float
+        As in `numpy.isclose`; the defaults fit what float32 leaves, and an answer rounded to five digits.
     """
     wrong = ~np.isclose(np.asarray(given, dtype=float), np.asarray(right, dtype=float), rtol=rtol, atol=atol)
     return int(np.flatnonzero(wrong)[0]) if wrong.any() else None
 
 
-def apart(given, right):
-    """Two different numbers as texts, with as many digits as it takes to tell them apart."""
+def apart(given: float, right: float) -> tuple[str, str]:
+    """Return two different numbers as texts, with as many digits as it takes to tell them apart."""
     for digits in range(4, 17):
         texts = f"{given:.{digits}g}", f"{right:.{digits}g}"
         if texts[0] != texts[1]:
@@ -302,18 +347,6 @@ def _a(thing):
     return f"a{'n' * (kind[0].lower() in 'aeiou')} {kind}"
 
 
-def _own(arg):
-    """A copy of an argument, where the student's function could change it under the judge's hands."""
-    return copy.deepcopy(arg) if isinstance(arg, (np.ndarray, list, dict)) else arg
-
-
-def _refuse_other_facts(found, facts):
-    wanted = set(inspect.signature(found.judge).parameters) - {"answer"}
-    if wanted != set(facts):
-        given = "".join(f", {fact}=..." for fact in sorted(wanted))
-        raise LabError(f'This check is called check("{found.name}", your answer{given}): copy its line from the lab.')
-
-
 def _refuse_untouched(answer):
     parts = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, (list, tuple)) else [answer]
     if any(part is ... for part in parts):
@@ -335,7 +368,6 @@ def _find(registry, name, kind):
 
 
 def _report(error_class, mark, text):
-    """Print the outcome, or raise it in strict mode."""
     if os.environ.get("LABKIT_STRICT", "0") not in ("", "0") or os.environ.get("NBGRADER_EXECUTION"):
         raise error_class(text)
     print(f"{mark} {text}")
@@ -347,4 +379,4 @@ def _first_line(error):
 
 def _short(value):
     text = repr(value)
-    return text if len(text) < 40 else f"{_a(value)}"
+    return text if len(text) < 40 else _a(value)
