@@ -2,7 +2,12 @@
 
 import textwrap
 
-WIDTH = 96  # characters: a longer line of an error JupyterLab breaks in the middle of a word
+WIDTH = 96  # characters: a longer line JupyterLab breaks in the middle of a word
+
+
+def in_lines(sentence: str) -> list[str]:
+    """A sentence as lines that JupyterLab shows as they are."""
+    return textwrap.wrap(sentence, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 class LabError(Exception):
@@ -10,4 +15,4 @@ class LabError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         # IPython shows these lines in place of the stack trace.
-        return textwrap.wrap(f"{type(self).__name__}: {self}", WIDTH, break_long_words=False, break_on_hyphens=False)
+        return in_lines(f"{type(self).__name__}: {self}")

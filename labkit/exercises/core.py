@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from labkit.errors import LabError
+from labkit.errors import LabError, in_lines
 
 exercises = {}  # "NN.name" -> Exercise
 predictions = {}  # "NN.name" -> Prediction
@@ -370,7 +370,7 @@ def _find(registry, name, kind):
 def _report(error_class, mark, text):
     if os.environ.get("LABKIT_STRICT", "0") not in ("", "0") or os.environ.get("NBGRADER_EXECUTION"):
         raise error_class(text)
-    print(f"{mark} {text}")
+    print(*in_lines(f"{mark} {text}"), sep="\n")
 
 
 def _first_line(error):

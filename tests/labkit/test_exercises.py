@@ -8,7 +8,7 @@ import pytest
 from cases import CASES, NAMES, made
 
 import labkit.exercises
-from labkit.errors import LabError
+from labkit.errors import WIDTH, LabError
 from labkit.exercises import NotAnswered, WrongAnswer, check, core, hint, predict, reveal, solution
 
 for module in pkgutil.iter_modules(labkit.exercises.__path__):
@@ -34,7 +34,9 @@ def test_wrong_answers_are_told_why(name, capsys):
     said = []
     for answer, piece in wrong:
         check(name, made(answer), **facts)
-        line = capsys.readouterr().out
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= WIDTH, "JupyterLab would break it in the middle of a word"
+        line = " ".join(lines)
         assert line.startswith(f"✗ {name}, not solved yet: ")
         assert any(part in line for part in piece.split("|")), (piece, line)
         said.append(line)

@@ -134,7 +134,7 @@ BROKEN = {
 def test_a_judge_without_a_verdict_says_neither_right_nor_wrong(how, judge, capsys, monkeypatch):
     judge(BROKEN[how])
     check("00.trial", 1)
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.splitlines())
     assert said.startswith("! 00.trial: this answer could not be checked")
     assert "not of your answer: please report it" in said
     monkeypatch.setenv("LABKIT_STRICT", "1")
